@@ -1,0 +1,286 @@
+"""The contract: channel families and their events, loaded from an AsyncAPI document and frozen.
+
+A channel belongs to the family whose address it matches; of several, to the most specific one,
+which is the one with the most literal characters (`staff-chat-conversation-{id}` before
+`staff-chat-{id}`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, cast
+
+import yaml
+
+HOTEL_CONTRACT: Final = Path(__file__).with_name("hotel.asyncapi.yaml")
+_PARAMETER: Final = re.compile(r"\{([a-z_]+)\}")
+
+
+class ContractError(ValueError):
+    """The contract document cannot be used; the message says where and why."""
+
+
+class Audience(StrEnum):
+    """Who may subscribe to a family: the rule that `auth.access` applies."""
+
+    HOTEL_STAFF = "hotel-staff"
+    HOTEL_STAFF_BY_ID = "hotel-staff-by-id"
+    BOOKING_GUEST = "booking-guest"
+    STAFF_MEMBER = "staff-member"
+    CONVERSATION_MEMBERS = "conversation-members"
+
+
+_PARAMETER_OF: Final = {
+    Audience.HOTEL_STAFF: "hotel_slug",
+    Audience.HOTEL_STAFF_BY_ID: "hotel_id",
+    Audience.BOOKING_GUEST: "booking_id",
+    Audience.STAFF_MEMBER: "staff_id",
+    Audience.CONVERSATION_MEMBERS: "conversation_id",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSpec:
+    """Which fields of an event a view shows."""
+
+    name: str
+    withhold: tuple[str, ...] = ()
+    """Field names, or prefixes ending in ``*``, removed at any depth of the body."""
+    roles: frozenset[str] = frozenset()
+    """Roles that get this view; empty: whoever may subscribe."""
+    listed_fields_only: bool = False
+    scope: tuple[str, ...] = ()
+    """With ``listed_fields_only``, the keys of ``meta.scope`` that remain."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventSpec:
+    """One event of a family."""
+
+    name: str
+    fields: tuple[str, ...] = ()
+    """The payload fields that a view with ``listed_fields_only`` lets through."""
+    guest_scope: str = "STATUS_READ"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFamily:
+    """All channels of one address template."""
+
+    name: str
+    address: str
+    pattern: re.Pattern[str]
+    audience: Audience
+    categories: frozenset[str]
+    events: Mapping[str, EventSpec]
+    """By name, synonyms included."""
+    views: tuple[ViewSpec, ...]
+    """Least view first."""
+    private_twin: bool = False
+    roster: bool = False
+    accepts_unlisted: bool = False
+
+    @property
+    def named_by_slug(self) -> bool:
+        """Whether a channel's name says which hotel it is of."""
+        return self.audience is Audience.HOTEL_STAFF
+
+    @property
+    def for_guests(self) -> bool:
+        """Whether guests hear the family, so that only what is listed may leave."""
+        return self.audience is Audience.BOOKING_GUEST
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMatch:
+    """A channel of the contract: its family and what its name says."""
+
+    channel: str
+    family: ChannelFamily
+    parameters: Mapping[str, str]
+
+    @property
+    def hotel_slug(self) -> str:
+        """The hotel in the channel's name, or the empty string where the name has none."""
+        return self.parameters.get("hotel_slug", "")
+
+    @property
+    def subject(self) -> str:
+        """The parameter that the family's audience is decided by."""
+        return self.parameters[_PARAMETER_OF[self.family.audience]]
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The families, most specific first."""
+
+    title: str
+    families: tuple[ChannelFamily, ...]
+    roles: frozenset[str] = field(default=frozenset())
+    """Every role that some view names."""
+
+    def match(self, channel: str) -> ChannelMatch | None:
+        """Return the family that ``channel`` belongs to, or ``None`` outside the contract."""
+        return _match(self, channel)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+@lru_cache(maxsize=16_384)
+def _match(contract: Contract, channel: str) -> ChannelMatch | None:
+    for family in contract.families:
+        found = family.pattern.fullmatch(channel)
+        if found is not None:
+            return ChannelMatch(channel, family, found.groupdict())
+    return None
+
+
+def load_contract(path: Path = HOTEL_CONTRACT) -> Contract:
+    """Load a contract from an AsyncAPI 3 document; raises `ContractError` naming file and place."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ContractError(f"{path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ContractError(f"{path}: not readable as YAML: {error}") from None
+    try:
+        return _contract(_mapping(document, "the document"))
+    except ContractError as error:
+        raise ContractError(f"{path}: {error}") from None
+
+
+def _contract(document: Mapping[str, object]) -> Contract:
+    if not str(document.get("asyncapi", "")).startswith("3."):
+        raise ContractError("asyncapi: expected version 3")
+    views = {
+        name: _view(name, _mapping(spec, f"x-bellhop-views.{name}"))
+        for name, spec in _mapping(document.get("x-bellhop-views"), "x-bellhop-views").items()
+    }
+    families = [
+        _family(document, name, _mapping(spec, f"channels.{name}"), views)
+        for name, spec in _mapping(document.get("channels"), "channels").items()
+    ]
+    families.sort(key=lambda family: len(_PARAMETER.sub("", family.address)), reverse=True)
+    info = _mapping(document.get("info"), "info")
+    roles = frozenset(role for view in views.values() for role in view.roles)
+    return Contract(str(info.get("title", "")), tuple(families), roles)
+
+
+def _view(name: str, spec: Mapping[str, object]) -> ViewSpec:
+    return ViewSpec(
+        name=name,
+        withhold=_names(spec.get("withhold"), f"x-bellhop-views.{name}.withhold"),
+        roles=frozenset(_names(spec.get("roles"), f"x-bellhop-views.{name}.roles")),
+        listed_fields_only=spec.get("listed-fields-only") is True,
+        scope=_names(spec.get("scope"), f"x-bellhop-views.{name}.scope"),
+    )
+
+
+def _family(
+    document: Mapping[str, object],
+    name: str,
+    spec: Mapping[str, object],
+    views: Mapping[str, ViewSpec],
+) -> ChannelFamily:
+    where = f"channels.{name}"
+    address = str(spec.get("address", ""))
+    try:
+        audience = Audience(str(spec.get("x-bellhop-audience")))
+    except ValueError:
+        known = ", ".join(Audience)
+        raise ContractError(f"{where}.x-bellhop-audience: expected one of {known}") from None
+    if f"{{{_PARAMETER_OF[audience]}}}" not in address:
+        raise ContractError(
+            f"{where}.address: audience {audience} needs the parameter {_PARAMETER_OF[audience]}"
+        )
+    used = _names(spec.get("x-bellhop-views"), f"{where}.x-bellhop-views")
+    if not used or any(view not in views for view in used):
+        raise ContractError(f"{where}.x-bellhop-views: expected names from x-bellhop-views")
+    private_twin = spec.get("x-bellhop-private-twin") is True
+    return ChannelFamily(
+        name=name,
+        address=address,
+        pattern=_pattern(document, spec, address, where, private_twin=private_twin),
+        audience=audience,
+        categories=frozenset(_names(spec.get("x-bellhop-categories"), where)),
+        events=_events(document, _mapping(spec.get("messages"), f"{where}.messages"), where),
+        views=tuple(views[view] for view in used),
+        private_twin=private_twin,
+        roster=spec.get("x-bellhop-roster") is True,
+        accepts_unlisted=spec.get("x-bellhop-unlisted") == "snake_case",
+    )
+
+
+def _pattern(
+    document: Mapping[str, object],
+    spec: Mapping[str, object],
+    address: str,
+    where: str,
+    *,
+    private_twin: bool,
+) -> re.Pattern[str]:
+    parameters = _mapping(spec.get("parameters"), f"{where}.parameters")
+    parts = ["(?:private-)?"] if private_twin else []
+    # re.split with one group alternates literals and parameter names.
+    for index, part in enumerate(_PARAMETER.split(address)):
+        if index % 2 == 0:
+            parts.append(re.escape(part))
+            continue
+        parameter = _resolve(document, parameters.get(part), f"{where}.parameters.{part}")
+        pattern = parameter.get("x-bellhop-pattern")
+        if not isinstance(pattern, str):
+            raise ContractError(f"{where}.parameters.{part}: x-bellhop-pattern is missing")
+        parts.append(f"(?P<{part}>{pattern})")
+    try:
+        return re.compile("".join(parts), re.ASCII)
+    except re.error as error:
+        raise ContractError(f"{where}: x-bellhop-pattern: {error}") from None
+
+
+def _events(
+    document: Mapping[str, object], messages: Mapping[str, object], where: str
+) -> dict[str, EventSpec]:
+    events: dict[str, EventSpec] = {}
+    for key, reference in messages.items():
+        message = _resolve(document, reference, f"{where}.messages.{key}")
+        event = EventSpec(
+            name=str(message.get("name", key)),
+            fields=_names(message.get("x-bellhop-fields"), f"{where}.messages.{key}"),
+            guest_scope=str(message.get("x-bellhop-guest-scope", "STATUS_READ")),
+        )
+        for name in (event.name, *_names(message.get("x-bellhop-synonyms"), where)):
+            events[name] = event
+    return events
+
+
+def _resolve(document: Mapping[str, object], value: object, where: str) -> Mapping[str, object]:
+    spec = _mapping(value, where)
+    reference = spec.get("$ref")
+    if reference is None:
+        return spec
+    target: object = document
+    for step in str(reference).removeprefix("#/").split("/"):
+        target = target.get(step) if isinstance(target, dict) else None
+    if target is None:
+        raise ContractError(f"{where}: {reference} does not exist")
+    return _mapping(target, str(reference))
+
+
+def _mapping(value: object, where: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise ContractError(f"{where}: expected a mapping")
+    return cast("dict[str, object]", value)
+
+
+def _names(value: object, where: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ContractError(f"{where}: expected a list of names")
+    return tuple(value)

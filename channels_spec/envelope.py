@@ -1,0 +1,232 @@
+"""The envelope of a contract event: accepted spellings, normalized form, and what breaks it.
+
+This is the structural part of the contract, that the server cannot route without; the mode decides
+whether a violation refuses the event or is only counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from channels_spec.contract import ChannelMatch, EventSpec
+from channels_spec.pusher import MAX_EVENT_NAME
+
+_SNAKE_CASE: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*", re.ASCII)
+_MAX_EVENT_ID: Final = 128
+_MAX_SLUG: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a body: where (a JSON pointer) and what."""
+
+    pointer: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.pointer or '/'}: {self.message}"
+
+
+class NotAcceptable(ValueError):
+    """The body cannot be delivered in any mode; ``faults`` say why."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class Normalized:
+    """A body made ready to publish."""
+
+    event: str
+    spec: EventSpec | None
+    body: dict[str, object]
+    enveloped: bool
+    """False: a legacy body that goes out as it came, without envelope or sequence."""
+    event_id: str
+    hotel_slug: str
+    violations: tuple[Fault, ...]
+    """Against the contract's shape: refused in `enforce`, counted in `warn`."""
+    warnings: tuple[Fault, ...]
+    """Accepted spellings and missing extras: counted, never refused."""
+
+
+def normalize(
+    match: ChannelMatch, event: str | None, body: object, *, new_id: str, now: str
+) -> Normalized:
+    """Normalize what a producer sent for a contract channel.
+
+    Args:
+        match: the channel.
+        event: the Pusher event name, or ``None`` where the body's ``type`` is the name.
+        body: the decoded JSON.
+        new_id: event id to use where the body has none.
+        now: ISO 8601 time to use where ``meta.ts`` is missing.
+
+    Raises:
+        NotAcceptable: in every mode.
+
+    """
+    if match.family.roster:
+        raise NotAcceptable(Fault("", f"{match.channel} is a roster: it carries no events"))
+    if not isinstance(body, dict):
+        raise NotAcceptable(Fault("", "an event's body must be a JSON object"))
+    if not isinstance(body.get("payload"), dict) or not isinstance(body.get("meta"), dict):
+        return _legacy(match, event, body, new_id)
+    return _Envelope(match, event, body).normalized(new_id, now)
+
+
+def _legacy(
+    match: ChannelMatch, event: str | None, body: dict[str, object], new_id: str
+) -> Normalized:
+    if event is None:
+        raise NotAcceptable(Fault("", "neither an envelope (payload, meta) nor an event's name"))
+    spec, violations = _listed(match, event)
+    fault = Fault("", "not an envelope of category, type, payload and meta")
+    return Normalized(
+        event=spec.name if spec else event,
+        spec=spec,
+        body=body,
+        enveloped=False,
+        event_id=new_id,
+        hotel_slug=match.hotel_slug,
+        violations=(fault, *violations),
+        warnings=(),
+    )
+
+
+def _listed(match: ChannelMatch, event: str) -> tuple[EventSpec | None, list[Fault]]:
+    family = match.family
+    if len(event) > MAX_EVENT_NAME:
+        raise NotAcceptable(Fault("/type", f"longer than {MAX_EVENT_NAME} characters"))
+    spec = family.events.get(event)
+    if spec is not None or (family.accepts_unlisted and _SNAKE_CASE.fullmatch(event)):
+        return spec, []
+    fault = Fault("/type", f"{event!r} is not an event of {family.address}")
+    if family.for_guests:
+        raise NotAcceptable(fault)
+    return None, [fault]
+
+
+class _Envelope:
+    """The normalization of one envelope, step by step, gathering its faults."""
+
+    __slots__ = ("body", "event", "match", "meta", "violations", "warnings")
+
+    def __init__(self, match: ChannelMatch, event: str | None, body: dict[str, object]) -> None:
+        self.match = match
+        self.event = event
+        self.body = dict(body)
+        meta = body["meta"]
+        self.meta: dict[str, object] = dict(meta) if isinstance(meta, dict) else {}
+        self.violations: list[Fault] = []
+        self.warnings: list[Fault] = []
+
+    def normalized(self, new_id: str, now: str) -> Normalized:
+        event = self._type()
+        spec, faults = _listed(self.match, event)
+        self.violations += faults
+        self._category()
+        self._scope()
+        hotel_slug = self._hotel_slug()
+        event_id = self._event_id(new_id)
+        if not isinstance(self.meta.get("ts"), str):
+            self.warnings.append(Fault("/meta/ts", "missing; filled in"))
+            self.meta["ts"] = now
+        for ours in ("sequence", "epoch"):
+            self.meta.pop(ours, None)
+        # meta comes last: its end is where the broker's script splices the number in.
+        del self.body["meta"]
+        self.body["meta"] = self.meta
+        name = spec.name if spec else event
+        self.body["type"] = name
+        return Normalized(
+            event=name,
+            spec=spec,
+            body=self.body,
+            enveloped=True,
+            event_id=event_id,
+            hotel_slug=hotel_slug,
+            violations=tuple(self.violations),
+            warnings=tuple(self.warnings),
+        )
+
+    def _type(self) -> str:
+        stated = self.body.get("type")
+        synonym = self.body.pop("event_type", None)
+        if stated is None and synonym is not None:
+            self.warnings.append(Fault("/event_type", "accepted for type"))
+            stated = synonym
+        if stated is not None and not isinstance(stated, str):
+            raise NotAcceptable(Fault("/type", "must be a string"))
+        if self.event is None:
+            if not stated:
+                raise NotAcceptable(Fault("/type", "missing: it is the event's name"))
+            return stated
+        if not stated:
+            self.violations.append(Fault("/type", "missing"))
+        elif stated != self.event:
+            fault = f"differs from the event's name {self.event!r}"
+            self.violations.append(Fault("/type", fault))
+        return self.event
+
+    def _category(self) -> None:
+        category = self.body.get("category")
+        if category == "room" and "rooms" in self.match.family.categories:
+            self.warnings.append(Fault("/category", "'room' accepted for 'rooms'"))
+            self.body["category"] = "rooms"
+        elif category not in self.match.family.categories:
+            expected = " or ".join(sorted(self.match.family.categories))
+            fault = f"expected {expected} on {self.match.family.address}"
+            if category == "room_booking":
+                fault += "; room bookings go to {hotel_slug}.room-bookings"
+            self.violations.append(Fault("/category", fault))
+
+    def _scope(self) -> None:
+        scope = self.meta.get("scope")
+        if isinstance(scope, str):
+            self.warnings.append(Fault("/meta/scope", "a string accepted as the audience"))
+            self.meta["scope"] = {"audience": scope}
+        elif scope is not None and not isinstance(scope, dict):
+            self.violations.append(Fault("/meta/scope", "must be an object"))
+
+    def _hotel_slug(self) -> str:
+        named, stated = self.match.hotel_slug, self.meta.get("hotel_slug")
+        if stated is None:
+            self.violations.append(Fault("/meta/hotel_slug", "missing"))
+            if named:
+                self.meta["hotel_slug"] = named
+            return named
+        if not isinstance(stated, str) or not 0 < len(stated) <= _MAX_SLUG:
+            raise NotAcceptable(Fault("/meta/hotel_slug", "must be a hotel's slug"))
+        if named and stated != named:
+            fault = f"{stated!r} differs from the channel's hotel {named!r}"
+            raise NotAcceptable(Fault("/meta/hotel_slug", fault))
+        return stated
+
+    def _event_id(self, new_id: str) -> str:
+        event_id = self.meta.get("event_id")
+        if event_id is None:
+            self.warnings.append(Fault("/meta/event_id", "missing; filled in"))
+            self.meta["event_id"] = event_id = new_id
+        if not isinstance(event_id, str) or not 0 < len(event_id) <= _MAX_EVENT_ID:
+            fault = f"must be a string of 1 to {_MAX_EVENT_ID} characters"
+            raise NotAcceptable(Fault("/meta/event_id", fault))
+        return event_id
+
+
+def scope_values(body: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """Return the values of ``meta.scope`` that a subscriber may filter by."""
+    meta = body.get("meta")
+    scope = meta.get("scope") if isinstance(meta, dict) else None
+    if not isinstance(scope, dict):
+        return ()
+    return tuple(
+        (key, str(scope[key])[:128])
+        for key in ("booking_id", "room_number")
+        if isinstance(scope.get(key), str | int)
+    )

@@ -1,0 +1,106 @@
+"""Views: the same event with the fields that a role may see, computed once per publish.
+
+Publishing makes one body per *distinct* content: where a view withholds nothing from this event, it
+shares the body of the view above, so that the usual event is encoded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from channels_spec.contract import ChannelFamily, EventSpec, ViewSpec
+
+PLAIN_VIEW: Final = "plain"
+"""The one view of a channel outside the contract."""
+
+Body = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewedBodies:
+    """The distinct bodies of one event and which of them each view gets."""
+
+    bodies: tuple[Body, ...]
+    views: tuple[tuple[str, int], ...]
+    """(view's name, index in ``bodies``)."""
+
+
+def guest_views(scope: str) -> tuple[str, ...]:
+    """Names of the guest views that an event with this guest scope goes out under.
+
+    A guest holds STATUS_READ, CHAT, or both; each combination is a view of its own, so that one
+    subscriber is in one fan-out group and its events keep their order.
+    """
+    return ("guest", "guest-chat") if scope == "CHAT" else ("guest", "guest-status")
+
+
+def viewed(family: ChannelFamily, event: EventSpec | None, body: Body) -> ViewedBodies:
+    """Compute what each view of ``family`` sees of ``body`` (an envelope, or a legacy body)."""
+    bodies: list[Body] = []
+    views: list[tuple[str, int]] = []
+    for view in family.views:
+        seen = project(view, event, body)
+        index = next((i for i, known in enumerate(bodies) if known is seen), len(bodies))
+        if index == len(bodies):
+            bodies.append(seen)
+        names = (
+            guest_views(event.guest_scope) if event and view.listed_fields_only else (view.name,)
+        )
+        views.extend((name, index) for name in names)
+    return ViewedBodies(tuple(bodies), tuple(views))
+
+
+def project(view: ViewSpec, event: EventSpec | None, body: Body) -> Body:
+    """Return what ``view`` shows of ``body``: ``body`` itself where nothing is withheld."""
+    if view.listed_fields_only:
+        return _listed(view, event, body)
+    if not view.withhold:
+        return body
+    seen = _without(body, view.withhold)
+    return seen if isinstance(seen, dict) else body
+
+
+def _listed(view: ViewSpec, event: EventSpec | None, body: Body) -> Body:
+    fields = event.fields if event is not None else ()
+    meta, payload = body.get("meta"), body.get("payload")
+    if not isinstance(meta, dict) or not isinstance(payload, dict):
+        return {key: value for key, value in body.items() if key in fields}
+    scope = meta.get("scope")
+    kept_meta = {key: meta[key] for key in ("event_id", "hotel_slug", "ts") if key in meta}
+    if isinstance(scope, dict):
+        kept_meta["scope"] = {key: value for key, value in scope.items() if key in view.scope}
+    return {
+        "category": body.get("category"),
+        "type": body.get("type"),
+        "payload": {key: value for key, value in payload.items() if key in fields},
+        "meta": kept_meta,
+    }
+
+
+def _without(value: object, withhold: tuple[str, ...]) -> object:
+    """Return ``value`` without the withheld keys; the same object where there are none."""
+    if isinstance(value, dict):
+        changed = False
+        kept: dict[object, object] = {}
+        for key, item in value.items():
+            if isinstance(key, str) and _withheld(key, withhold):
+                changed = True
+                continue
+            seen = _without(item, withhold)
+            changed = changed or seen is not item
+            kept[key] = seen
+        return kept if changed else value
+    if isinstance(value, list):
+        items = [_without(item, withhold) for item in value]
+        same = all(seen is item for seen, item in zip(items, value, strict=True))
+        return value if same else items
+    return value
+
+
+def _withheld(key: str, withhold: tuple[str, ...]) -> bool:
+    key = key.lower()
+    return any(
+        key.startswith(name[:-1]) if name.endswith("*") else key == name for name in withhold
+    )

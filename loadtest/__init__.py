@@ -1,0 +1,1 @@
+"""Benchmarks and load tests of a running Bellhop: a black box, importing nothing of it."""

@@ -1,0 +1,1 @@
+"""The machine: sockets, broker, fan-out, HTTP, and the command line over them."""

@@ -1,0 +1,1 @@
+"""The way between nodes: Redis or Valkey, through one interface."""

@@ -1,0 +1,46 @@
+-- Publish one event: dedupe, number, store, publish. One round trip, one slot.
+--
+-- KEYS: 1 channel (hash: sequence, epoch)   2 log (stream)   3 seen (string)   4 bus channel
+-- ARGV: 1 candidate epoch   2 static header   3 numbered (1 or 0)   4 history, events
+--       5 history, seconds  6 dedupe, seconds 7 seconds after which an idle channel is forgotten
+--       then head and tail of each frame
+-- Returns {1, sequence, epoch}; or {0, "sequence:epoch"} for an event id that was here before.
+
+local seen = redis.call('GET', KEYS[3])
+if seen then
+  return {0, seen}
+end
+
+local sequence = redis.call('HINCRBY', KEYS[1], 'sequence', 1)
+local epoch
+if sequence == 1 then
+  epoch = ARGV[1]
+  redis.call('HSET', KEYS[1], 'epoch', epoch)
+else
+  epoch = redis.call('HGET', KEYS[1], 'epoch')
+end
+redis.call('EXPIRE', KEYS[1], ARGV[7])
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- The frame's data is a JSON string inside JSON: its quotes are escaped once.
+local number = ''
+if ARGV[3] == '1' then
+  number = string.format('%d', sequence) .. ',\\"epoch\\":\\"' .. epoch
+end
+local parts = {struct.pack('>BBI8I8B', 1, ARGV[3], sequence, now, #epoch), epoch, ARGV[2]}
+for i = 8, #ARGV, 2 do
+  parts[#parts + 1] = struct.pack('>I4', #ARGV[i] + #number + #ARGV[i + 1])
+  parts[#parts + 1] = ARGV[i]
+  parts[#parts + 1] = number
+  parts[#parts + 1] = ARGV[i + 1]
+end
+local message = table.concat(parts)
+
+redis.call('SET', KEYS[3], string.format('%d', sequence) .. ':' .. epoch, 'EX', ARGV[6])
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'm', message)
+redis.call('XTRIM', KEYS[2], 'MINID', '~', string.format('%d', math.max(now - ARGV[5] * 1000, 0)))
+redis.call('EXPIRE', KEYS[2], ARGV[5])
+redis.call('PUBLISH', KEYS[4], message)
+return {1, sequence, epoch}

@@ -1,0 +1,324 @@
+"""The command `bellhop`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import httpx
+import orjson
+import uvloop
+from redis.exceptions import RedisError
+
+from auth.apps import App
+from auth.errors import AuthError
+from auth.principal import principal_from_claims
+from auth.request_auth import sign_request
+from auth.tokens import TokenSigner
+from channels_spec.contract import Contract
+from server import logs
+from server.broker.redis import connect
+from server.config import Settings, load_settings, named
+from server.demo.keys import DEMO_JWT_SECRET, DEMO_SECRET
+from server.demo.run import demo_main
+from server.errors import ConfigError, ServerError
+from server.node import Parts, bound_socket, running_node, serve
+
+CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="BELLHOP_CONFIG",
+    help="A TOML file; default: bellhop.toml here, if there is one.",
+)
+
+
+class _Failed(click.ClickException):
+    """An error that the user can mend: one line, exit code 1."""
+
+    def show(self, file: IO[str] | None = None) -> None:
+        del file
+        click.echo(f"bellhop: {self.message}", err=True)
+
+
+class _Misconfigured(_Failed):
+    """Wrong configuration: exit code 2."""
+
+    exit_code = 2
+
+
+def main() -> None:
+    """Run the command line."""
+    bellhop(prog_name="bellhop")
+
+
+@click.group()
+@click.version_option(package_name="bellhop-server")
+def bellhop() -> None:
+    """Bellhop: a self-hosted, Pusher-compatible realtime server for hotels."""
+
+
+def _settings(config: Path | None, **command_line: object) -> Settings:
+    file = config or (Path("bellhop.toml") if Path("bellhop.toml").exists() else None)
+    given = {path.replace("__", "."): value for path, value in command_line.items()}
+    try:
+        return load_settings(file, os.environ, given)
+    except ConfigError as error:
+        raise _Misconfigured("\nbellhop: ".join(error.problems)) from None
+
+
+def _parts(settings: Settings) -> Parts:
+    try:
+        return Parts(settings)
+    except ConfigError as error:
+        raise _Misconfigured("\nbellhop: ".join(error.problems)) from None
+
+
+def run(main_: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine on uvloop; our own errors become one line, Ctrl-C a clean end."""
+    try:
+        with (
+            suppress(KeyboardInterrupt),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            runner.run(main_())
+    except* ConfigError as group:
+        raise _Misconfigured("\nbellhop: ".join(_causes(group))) from None
+    except* ServerError as group:
+        raise _Failed("; ".join(_causes(group))) from None
+
+
+def _causes(group: BaseExceptionGroup[BaseException]) -> list[str]:
+    causes: list[str] = []
+    for error in group.exceptions:
+        causes += _causes(error) if isinstance(error, BaseExceptionGroup) else [str(error)]
+    return causes
+
+
+@bellhop.command(name="serve")
+@CONFIG
+@click.option("--host", help="Address to listen on; default 127.0.0.1.")
+@click.option("--port", type=int, help="Port to listen on; default 6001.")
+@click.option("--uds", type=click.Path(path_type=Path), help="A unix socket instead.")
+@click.option("--ssl-certfile", type=click.Path(path_type=Path), help="TLS certificate (PEM).")
+@click.option("--ssl-keyfile", type=click.Path(path_type=Path), help="TLS key (PEM).")
+def serve_command(
+    *,
+    config: Path | None,
+    host: str | None,
+    port: int | None,
+    uds: Path | None,
+    ssl_certfile: Path | None,
+    ssl_keyfile: Path | None,
+) -> None:
+    """Run the server."""
+    settings = _settings(
+        config,
+        server__host=host,
+        server__port=port,
+        server__uds=uds,
+        server__ssl_certfile=ssl_certfile,
+        server__ssl_keyfile=ssl_keyfile,
+    )
+    parts = _parts(settings)
+    _refuse_demo_secrets(settings)
+    logs.configure(settings.server.log_level)
+
+    async def main_() -> None:
+        listening = bound_socket(settings)
+        async with running_node(parts) as node:
+            await serve(node, listening, node.http())
+
+    run(main_)
+
+
+def _refuse_demo_secrets(settings: Settings) -> None:
+    for app in settings.all_apps:
+        if app.secret.get_secret_value() == DEMO_SECRET:
+            raise _Misconfigured(f"{named('app.secret')}: this is the demo's; everybody knows it")
+    if settings.jwt.secret and settings.jwt.secret.get_secret_value() == DEMO_JWT_SECRET:
+        raise _Misconfigured(f"{named('jwt.secret')}: this is the demo's; everybody knows it")
+
+
+@bellhop.command()
+@click.option("--port", type=int, default=6001, show_default=True)
+@click.option("--interval", type=float, default=1.5, show_default=True, help="Seconds a step.")
+def demo(port: int, interval: float) -> None:
+    """Run a simulated hotel with a front-desk page, on loopback only."""
+    run(lambda: demo_main(port, interval, click.echo))
+
+
+@bellhop.command()
+@CONFIG
+def check(config: Path | None) -> None:
+    """Check configuration, keys, contract and Redis; tells every problem."""
+    settings = _settings(config)
+    parts = _parts(settings)
+    problems: list[str] = []
+
+    async def main_() -> None:
+        url = settings.redis.url
+        if url is None:
+            return
+        client = connect(url)
+        try:
+            await client.ping()
+        except (RedisError, OSError) as error:
+            problems.append(f"{named('redis.url')}: {error}")
+        finally:
+            await client.aclose()
+
+    run(main_)
+    if problems:
+        raise _Misconfigured("\nbellhop: ".join(problems))
+    redis = "Redis answers" if settings.redis.url else "embedded Valkey (REDIS_URL is not set)"
+    families = len(parts.contract.families)
+    click.echo(
+        f"configuration is good: {len(parts.keys)} token key(s), {families} families, {redis}"
+    )
+
+
+@bellhop.command()
+@CONFIG
+@click.option("--sub", required=True, help="Whose token: the subject.")
+@click.option(
+    "--hotel", "hotels", multiple=True, required=True, help="Hotel's slug; * for service."
+)
+@click.option("--hotel-id", "hotel_ids", multiple=True, help="The hotel's id, in the same order.")
+@click.option("--role", "roles", multiple=True)
+@click.option("--kind", type=click.Choice(["staff", "guest", "service"]), default="staff")
+@click.option("--booking", help="The guest's booking id.")
+@click.option("--scope", "scopes", multiple=True)
+@click.option("--ttl", type=int, default=3600, show_default=True, help="Seconds until it expires.")
+def token(
+    *,
+    config: Path | None,
+    sub: str,
+    hotels: tuple[str, ...],
+    hotel_ids: tuple[str, ...],
+    roles: tuple[str, ...],
+    kind: str,
+    booking: str | None,
+    scopes: tuple[str, ...],
+    ttl: int,
+) -> None:
+    """Print a JWT signed with the configured key."""
+    settings = _settings(config)
+    if settings.jwt.secret is None:
+        raise _Misconfigured(f"{named('jwt.secret')}: missing; a token is signed with it")
+    now = int(time.time())
+    claims: dict[str, object] = {"sub": sub, "iat": now, "exp": now + ttl, "kind": kind}
+    claims["jti"] = str(uuid.uuid4())
+    ids = [*hotel_ids, *[None] * len(hotels)]
+    claims["hotels"] = [
+        {"slug": slug, "id": int(id_) if id_.isdecimal() else id_} if id_ is not None else slug
+        for slug, id_ in zip(hotels, ids, strict=False)
+    ]
+    if roles:
+        claims["roles"] = list(roles)
+    if booking is not None:
+        claims["booking_id"] = booking
+    if scopes:
+        claims["scope"] = list(scopes)
+    _put_jwt_expectations(settings, claims)
+    try:
+        principal_from_claims(claims)
+        click.echo(TokenSigner(settings.jwt.secret.get_secret_value()).sign(claims))
+    except (AuthError, ValueError) as error:
+        raise _Misconfigured(str(error)) from None
+
+
+def _put_jwt_expectations(settings: Settings, claims: dict[str, object]) -> None:
+    if settings.jwt.issuer is not None:
+        claims["iss"] = settings.jwt.issuer
+    if settings.jwt.audience is not None:
+        claims["aud"] = settings.jwt.audience
+
+
+@bellhop.command()
+@CONFIG
+@click.argument("channel")
+@click.argument("event")
+@click.option("--data", default="{}", help="JSON, @FILE, or - for standard input.")
+@click.option("--via", type=click.Choice(["redis", "http"]), default="http", show_default=True)
+@click.option("--url", envvar="BELLHOP_URL", default="http://127.0.0.1:6001", show_default=True)
+def publish(
+    *, config: Path | None, channel: str, event: str, data: str, via: str, url: str
+) -> None:
+    """Publish one event; on a contract channel bare data becomes the envelope's payload."""
+    settings = _settings(config)
+    parts = _parts(settings)
+    body, event_id = _body(parts.contract, channel, event, _json(data))
+    if via == "redis":
+        asyncio.run(_publish_by_redis(settings, channel, event, body))
+        click.echo(event_id or "published")
+        return
+    app = next(iter(parts.apps))
+    answer = _publish_by_http(app, url, channel, event, body)
+    click.echo(f"{answer['Bellhop-Event-Id']} sequence {answer['Bellhop-Sequence']}")
+
+
+def _json(text: str) -> object:
+    try:
+        if text == "-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        return orjson.loads(text)
+    except OSError as error:
+        raise _Misconfigured(f"--data: {error.strerror or error}") from None
+    except orjson.JSONDecodeError as error:
+        raise _Misconfigured(f"--data is not valid JSON: {error}") from None
+
+
+def _body(contract: Contract, channel: str, event: str, data: object) -> tuple[object, str | None]:
+    """Return what is published and its event id; bare data gets its envelope."""
+    match = contract.match(channel)
+    if match is None or not isinstance(data, dict):
+        return data, None
+    if "payload" not in data:
+        categories = sorted(match.family.categories)
+        data = {"category": categories[0] if categories else "", "type": event, "payload": data}
+    meta = dict(data.get("meta") or {})
+    meta.setdefault("event_id", str(uuid.uuid4()))
+    if match.hotel_slug:
+        meta.setdefault("hotel_slug", match.hotel_slug)
+    meta.setdefault("ts", datetime.now(UTC).isoformat(timespec="milliseconds"))
+    return {**data, "meta": meta}, str(meta["event_id"])
+
+
+async def _publish_by_redis(settings: Settings, channel: str, event: str, body: object) -> None:
+    if settings.redis.url is None:
+        raise _Misconfigured(f"{named('redis.url')}: missing; --via redis needs it")
+    client = connect(settings.redis.url)
+    prefix = settings.redis.prefix
+    try:
+        message = orjson.dumps({"event": event, "data": body})
+        await client.publish(f"{prefix}publish@{settings.default_app.id}:{channel}", message)
+    except (RedisError, OSError) as error:
+        raise _Failed(f"{named('redis.url')}: {error}") from None
+    finally:
+        await client.aclose()
+
+
+def _publish_by_http(app: App, url: str, channel: str, event: str, body: object) -> httpx.Headers:
+    data = orjson.dumps(body).decode()
+    content = orjson.dumps({"name": event, "channels": [channel], "data": data})
+    path = f"/apps/{app.id}/events"
+    params = sign_request(app, "POST", path, content, time.time())
+    headers = {"Content-Type": "application/json"}
+    try:
+        answer = httpx.post(url.rstrip("/") + path, params=params, content=content, headers=headers)
+    except httpx.HTTPError as error:
+        raise _Failed(f"{url}: {error} (is the server running? --url, BELLHOP_URL)") from None
+    if answer.status_code != httpx.codes.OK:
+        raise _Failed(f"{url} answered {answer.status_code}: {answer.text[:1000]}")
+    return answer.headers

@@ -1,0 +1,33 @@
+"""Errors that are not the peer's fault on a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from channels_spec.envelope import Fault
+
+
+class ServerError(Exception):
+    """Base of the server's own errors."""
+
+
+class ConfigError(ServerError):
+    """The configuration cannot be used; ``problems`` has one line per setting."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class BrokerUnavailable(ServerError):
+    """Redis does not answer; the operation may be tried again."""
+
+
+class PublishRefused(ServerError):
+    """An event may not be published; ``status`` is what HTTP answers."""
+
+    def __init__(self, status: int, reason: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.faults = tuple(faults)

@@ -1,0 +1,48 @@
+"""Metrics, read off the node's own counts when Prometheus asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+
+class NodeCollector:
+    """Prometheus collector over functions that give the present figures."""
+
+    def __init__(
+        self,
+        *,
+        gauges: Mapping[str, tuple[str, Callable[[], float]]],
+        counters: Mapping[str, tuple[str, Callable[[], float]]],
+        labelled: Mapping[str, tuple[str, str, Callable[[], Mapping[str, int]]]],
+    ) -> None:
+        """Take (help, read) by name, and (help, label, read) for labelled counters."""
+        self._gauges = gauges
+        self._counters = counters
+        self._labelled = labelled
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every metric."""
+        for name, (text, read) in self._gauges.items():
+            yield GaugeMetricFamily(f"bellhop_{name}", text, value=read())
+        for name, (text, read) in self._counters.items():
+            yield CounterMetricFamily(f"bellhop_{name}", text, value=read())
+        for name, (text, label, read_all) in self._labelled.items():
+            family = CounterMetricFamily(f"bellhop_{name}", text, labels=[label])
+            for value, count in read_all().items():
+                family.add_metric([value], count)
+            yield family
+
+
+class Metrics:
+    """A registry of one node's own, rendered on demand."""
+
+    def __init__(self, collector: NodeCollector) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(collector)
+
+    def render(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        return generate_latest(self._registry)

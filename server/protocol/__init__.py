@@ -1,0 +1,1 @@
+"""The Pusher protocol without I/O: text and time in, effects out."""

@@ -1,0 +1,140 @@
+"""Commands from client to server, parsed and checked; anything else is a `ProtocolError`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from channels_spec.pusher import (
+    CLIENT_EVENT_PREFIX,
+    MAX_EVENT_NAME,
+    ErrorCode,
+    Event,
+    is_channel_name,
+)
+from server.protocol.errors import ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """The client asks for a pong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The client answers our ping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """The client asks for a channel."""
+
+    channel: str
+    auth: str = ""
+    channel_data: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """The client leaves a channel."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signin:
+    """The client says who its user is: ``auth`` is a signature or a JWT."""
+
+    auth: str
+    user_data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """The client brings a fresh token (`bellhop:auth`)."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEvent:
+    """The client sends an event to the other subscribers."""
+
+    event: str
+    channel: str
+
+
+Command = Ping | Pong | Subscribe | Unsubscribe | Signin | Renew | ClientEvent
+
+
+def parse(text: bytes) -> Command:
+    """Parse one message; raises `ProtocolError` whose reason tells the client what was wrong."""
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise _malformed("the message is not valid JSON") from None
+    if not isinstance(message, dict):
+        raise _malformed("the message is not a JSON object")
+    event = message.get("event")
+    if not isinstance(event, str) or not 0 < len(event) <= MAX_EVENT_NAME:
+        raise _malformed(f"event must be a string of 1 to {MAX_EVENT_NAME} characters")
+    match event:
+        case Event.PING:
+            return Ping()
+        case Event.PONG:
+            return Pong()
+        case Event.SUBSCRIBE:
+            data = _data(message, event)
+            channel_data = _text(data, "channel_data", event) if "channel_data" in data else None
+            return Subscribe(_channel(data, event), _text(data, "auth", event), channel_data)
+        case Event.UNSUBSCRIBE:
+            return Unsubscribe(_channel(_data(message, event), event))
+        case Event.SIGNIN:
+            data = _data(message, event)
+            return Signin(_text(data, "auth", event), _text(data, "user_data", event))
+        case Event.AUTH:
+            return Renew(_text(_data(message, event), "token", event))
+        case _:
+            return _client_event(event, message)
+
+
+def _client_event(event: str, message: dict[str, object]) -> ClientEvent:
+    if event.startswith(CLIENT_EVENT_PREFIX):
+        return ClientEvent(event, _channel(message, event))
+    raise _malformed(f"unknown event {event!r}")
+
+
+def _malformed(reason: str) -> ProtocolError:
+    return ProtocolError(reason, ErrorCode.MALFORMED_MESSAGE)
+
+
+def _data(message: dict[str, object], event: str) -> dict[str, object]:
+    """Return ``data`` as an object; some clients send it as a JSON string."""
+    data = message.get("data")
+    if isinstance(data, str):
+        try:
+            data = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            raise _malformed(f"{event}: data is a string that is not JSON") from None
+    if not isinstance(data, dict):
+        raise _malformed(f"{event}: data must be an object")
+    return data
+
+
+def _text(data: dict[str, object], key: str, event: str) -> str:
+    value = data.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _malformed(f"{event}: {key} must be a string")
+    return value
+
+
+def _channel(data: dict[str, object], event: str) -> str:
+    channel = data.get("channel")
+    if not isinstance(channel, str) or not is_channel_name(channel):
+        raise _malformed(
+            f"{event}: channel must be a name of 1 to 200 characters of A-Z a-z 0-9 _ - = @ , . ;"
+        )
+    return channel

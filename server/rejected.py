@@ -1,0 +1,87 @@
+"""The stream `rejected`: what came in through Redis and could not be accepted, with the reason.
+
+Nothing that a backend publishes is dropped in silence: it is counted, logged and kept here,
+bounded, with card numbers masked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from typing import Any, Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from channels_spec.cards import mask
+
+MAX_BODY: Final = 64 * 1024
+"""Bytes of a refused body that are kept."""
+_MAX_REASON: Final = 1_000
+_MAX_ENTRIES: Final = 10_000
+_MAX_WAITING: Final = 1_000
+_PIPELINE: Final = 100
+
+log = structlog.get_logger()
+
+
+class Rejected:
+    """Keeps what was refused: `keep` never waits, `run` writes."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis = redis
+        self._stream = f"{prefix}rejected"
+        self._waiting: deque[dict[str, str]] = deque()
+        self._wake = asyncio.Event()
+        self.counts: Counter[str] = Counter()
+        """Refused events by status."""
+        self.unkept = 0
+        """Refused events that could not be written: too many at once, or no Redis."""
+
+    def keep(
+        self, *, app_id: str, channel: str, source: str, status: int, reason: str, body: bytes
+    ) -> None:
+        """Count, log and keep one refused event."""
+        self.counts[str(status)] += 1
+        reason = mask(reason)[:_MAX_REASON]
+        log.warning(
+            "event.rejected",
+            app=app_id,
+            channel=channel[:200],
+            source=source,
+            status=status,
+            reason=reason,
+        )
+        if len(self._waiting) >= _MAX_WAITING:
+            self.unkept += 1
+            return
+        fields = {
+            "app": app_id,
+            "channel": channel[:200],
+            "source": source,
+            "status": str(status),
+            "reason": reason,
+            # Masked before it is cut: half a card number would not be recognized as one.
+            "body": mask(body[: 2 * MAX_BODY].decode(errors="replace"))[:MAX_BODY],
+            "bytes": str(len(body)),
+        }
+        self._waiting.append(fields)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write what waits until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                pipeline = self._redis.pipeline(transaction=False)
+                count = min(len(self._waiting), _PIPELINE)
+                for _ in range(count):
+                    fields: dict[Any, Any] = dict(self._waiting.popleft())
+                    pipeline.xadd(self._stream, fields, maxlen=_MAX_ENTRIES, approximate=True)
+                try:
+                    await pipeline.execute()
+                except (RedisError, OSError) as error:
+                    self.unkept += count
+                    log.warning("rejected.not_kept", events=count, error=type(error).__name__)

@@ -1,0 +1,246 @@
+"""The WebSocket wire: an asyncio protocol around the sans-I/O `websockets.server.ServerProtocol`.
+
+uvicorn parses the upgrade request and hands the connection over; between the hub and the socket
+there is no ASGI `send`. Outgoing text frames are made here, once for all subscribers, and written
+past the `ServerProtocol`, which has no say in unfragmented data frames of an open connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from channels_spec.pusher import MAX_CLIENT_MESSAGE, SUBPROTOCOL, CloseCode
+from server.protocol import frames
+from server.session import Session
+from server.transports.door import Door, Handshake, Turned
+
+_CLOSE_TIMEOUT_S: Final = 5.0
+"""How long a closing handshake may take before the socket is cut."""
+_TEXT: Final = 0x81
+_MAX_7_BIT: Final = 125
+_MAX_16_BIT: Final = 0xFFFF
+_MAX_REASON: Final = 123
+"""Bytes of a close frame's reason."""
+_SUBPROTOCOLS: Final = (Subprotocol(SUBPROTOCOL),)
+_CLOSES_WITH_1007: Final = "text frames must be UTF-8"
+_CLOSES_WITH_1003: Final = "binary frames are not part of the protocol"
+
+
+def encode(frame: bytes) -> bytes:
+    """Return a text frame as it goes over the wire: final, unmasked."""
+    length = len(frame)
+    if length <= _MAX_7_BIT:
+        return bytes((_TEXT, length)) + frame
+    if length <= _MAX_16_BIT:
+        return struct.pack(">BBH", _TEXT, 126, length) + frame
+    return struct.pack(">BBQ", _TEXT, 127, length) + frame
+
+
+def join(frames_: Sequence[bytes]) -> bytes:
+    """Return several text frames as one piece."""
+    if len(frames_) == 1:
+        return encode(frames_[0])
+    return b"".join(map(encode, frames_))
+
+
+class _SilentLogger(logging.LoggerAdapter[logging.Logger]):
+    """Stands in for the library's logger: the session logs what matters, in two lines."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  logging's name
+        """Nothing is logged."""
+        del level
+        return False
+
+
+_SILENT: Final = _SilentLogger(logging.getLogger(__name__), {})
+
+
+class _Handshake(ServerProtocol):
+    """The opening handshake, with Pusher's subprotocol."""
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Echo Pusher's subprotocol when offered: Swift needs it, others must not get it."""
+        return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in subprotocols else None
+
+
+class WebSocketProtocol(asyncio.Protocol):
+    """One WebSocket; made by uvicorn when an upgrade arrives."""
+
+    __slots__ = (
+        "_connections",
+        "_door",
+        "_fragments",
+        "_session",
+        "_transport",
+        "_websocket",
+    )
+
+    def __init__(self, door: Door, connections: set[Any]) -> None:
+        self._door = door
+        self._connections = connections
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._session: Session | None = None
+        self._fragments: list[bytes] | None = None
+        self._websocket: ServerProtocol = _Handshake(subprotocols=_SUBPROTOCOLS, logger=_SILENT)
+
+    # --- asyncio ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection over from the HTTP protocol."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser and obey what comes out."""
+        self._websocket.receive_data(data)
+        self._obey()
+
+    def eof_received(self) -> None:
+        """Note that the client has ended its side."""
+        self._websocket.receive_eof()
+        self._obey()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the socket is gone."""
+        del exc
+        self._connections.discard(self)
+        self._lose_session()
+
+    def pause_writing(self) -> None:
+        """Note that the transport's buffer is full."""
+        if self._session is not None:
+            self._session.outbox.pause()
+
+    def resume_writing(self) -> None:
+        """Note that the transport's buffer has drained."""
+        if self._session is not None:
+            self._session.outbox.resume()
+
+    def shutdown(self) -> None:
+        """End the connection because the server stops; uvicorn calls it."""
+        if self._session is not None:
+            self._session.end(CloseCode.DRAINING, "the server is stopping")
+        else:
+            self._transport.close()
+
+    # --- the session's transport -----------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of whole frames."""
+        self._transport.write(data)
+
+    def encode(self, frame: bytes) -> bytes:
+        """Return one frame as it goes over this wire."""
+        return encode(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake; the socket is cut if it does not end."""
+        if self._websocket.state is State.OPEN:
+            self._websocket.send_close(code, _clip(reason))
+            self._write_out()
+        asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self._transport.abort)
+
+    # --- frames ----------------------------------------------------------------------------------
+
+    def _obey(self) -> None:
+        for event in self._websocket.events_received():
+            if isinstance(event, Frame):
+                self._take(event)
+            elif isinstance(event, Request):
+                self._greet(event)
+        self._write_out()
+        if self._websocket.state is not State.OPEN:
+            # Nothing may be sent after a close frame, by the hub least of all.
+            self._lose_session()
+            if self._websocket.close_expected():
+                asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self._transport.abort)
+
+    def _lose_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            close = self._websocket.close_rcvd or self._websocket.close_sent
+            session.lost(close.code if close is not None else None)
+
+    def _write_out(self) -> None:
+        for data in self._websocket.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif not self._transport.is_closing():
+                # The parser's sign for "half-close now": everything is said.
+                self._transport.close()
+
+    def _greet(self, request: Request) -> None:
+        response = self._websocket.accept(request)
+        self._websocket.send_response(response)
+        self._write_out()
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            return
+        # A `ServerProtocol` keeps its request for ever, a third of an idle connection's memory.
+        # uvicorn hands over the request alone, so a fresh one, open from the start, misses nothing.
+        self._websocket = ServerProtocol(
+            state=State.OPEN, max_size=MAX_CLIENT_MESSAGE, logger=_SILENT
+        )
+        offered = self._door.enter(_handshake(request), self)
+        if isinstance(offered, Turned):
+            self._transport.write(encode(frames.error(offered.code, offered.reason)))
+            self.close(offered.code, offered.reason)
+            return
+        self._session = offered.session
+        offered.open()
+
+    def _take(self, frame: Frame) -> None:
+        session = self._session
+        if session is None:
+            return
+        match frame.opcode:
+            case Opcode.TEXT | Opcode.CONT:
+                self._assemble(session, frame)
+            case Opcode.BINARY:
+                session.end(CloseCode.UNSUPPORTED_DATA, _CLOSES_WITH_1003)
+            case Opcode.PING | Opcode.PONG:
+                session.heard()
+            case Opcode.CLOSE:
+                pass
+
+    def _assemble(self, session: Session, frame: Frame) -> None:
+        data = bytes(frame.data)
+        if not frame.fin or self._fragments is not None:
+            fragments = self._fragments = self._fragments or []
+            fragments.append(data)
+            if not frame.fin:
+                return
+            data, self._fragments = b"".join(fragments), None
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            session.end(CloseCode.INVALID_UTF8, _CLOSES_WITH_1007)
+            return
+        session.receive(data)
+
+
+_HEADERS: Final = ("origin", "host", "authorization", "cookie")
+
+
+def _handshake(request: Request) -> Handshake:
+    headers = {}
+    for name in _HEADERS:
+        values = request.headers.get_all(name)
+        if values:
+            headers[name] = "; ".join(values) if name == "cookie" else values[0]
+    return Handshake(request.path, headers)
+
+
+def _clip(reason: str) -> str:
+    """Return a close reason that fits in a control frame."""
+    return reason.encode()[:_MAX_REASON].decode(errors="ignore")

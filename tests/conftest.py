@@ -1,0 +1,48 @@
+"""Fixtures: a shared server for tests that leave it as it was, and servers of a test's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Server, ended, make_server
+
+StartServer = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server with default settings and an embedded Valkey, for the whole session."""
+    log = tmp_path_factory.mktemp("shared") / "server.log"
+    with ended(make_server(log, {})) as running:
+        running.start()
+        asyncio.run(running.wait_until_ready())
+        yield running
+
+
+@pytest.fixture
+async def server(shared_server: Server) -> Server:
+    """The shared server; a test may not stop it, nor rely on what others published."""
+    return shared_server
+
+
+@pytest.fixture
+async def start_server(tmp_path: Path) -> AsyncIterator[StartServer]:
+    """Start servers of the test's own, with settings and arguments as given."""
+    with ExitStack() as stack:
+        count = 0
+
+        async def start(*arguments: str, **settings: str) -> Server:
+            nonlocal count
+            count += 1
+            running = make_server(tmp_path / f"server-{count}.log", settings, *arguments)
+            stack.enter_context(ended(running))
+            running.start()
+            await running.wait_until_ready()
+            return running
+
+        yield start
