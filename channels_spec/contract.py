@@ -51,6 +51,8 @@ class ViewSpec:
     name: str
     withhold: tuple[str, ...] = ()
     """Field names, or prefixes ending in ``*``, removed at any depth of the body."""
+    withholds: re.Pattern[str] | None = None
+    """Found in the JSON text of every body that the view withholds something of."""
     roles: frozenset[str] = frozenset()
     """Roles that get this view; empty: whoever may subscribe."""
     listed_fields_only: bool = False
@@ -173,13 +175,20 @@ def _contract(document: Mapping[str, object]) -> Contract:
 
 
 def _view(name: str, spec: Mapping[str, object]) -> ViewSpec:
+    withhold = _names(spec.get("withhold"), f"x-bellhop-views.{name}.withhold")
     return ViewSpec(
         name=name,
-        withhold=_names(spec.get("withhold"), f"x-bellhop-views.{name}.withhold"),
+        withhold=withhold,
+        withholds=_key_pattern(withhold) if withhold else None,
         roles=frozenset(_names(spec.get("roles"), f"x-bellhop-views.{name}.roles")),
         listed_fields_only=spec.get("listed-fields-only") is True,
         scope=_names(spec.get("scope"), f"x-bellhop-views.{name}.scope"),
     )
+
+
+def _key_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
+    keys = (re.escape(name[:-1]) if name.endswith("*") else re.escape(name) + '"' for name in names)
+    return re.compile(f'"(?:{"|".join(keys)})', re.IGNORECASE)
 
 
 def _family(

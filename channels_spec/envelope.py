@@ -7,7 +7,7 @@ whether a violation refuses the event or is only counted.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,7 +56,12 @@ class Normalized:
 
 
 def normalize(
-    match: ChannelMatch, event: str | None, body: object, *, new_id: str, now: str
+    match: ChannelMatch,
+    event: str | None,
+    body: object,
+    *,
+    new_id: Callable[[], str],
+    now: Callable[[], str],
 ) -> Normalized:
     """Normalize what a producer sent for a contract channel.
 
@@ -64,8 +69,8 @@ def normalize(
         match: the channel.
         event: the Pusher event name, or ``None`` where the body's ``type`` is the name.
         body: the decoded JSON.
-        new_id: event id to use where the body has none.
-        now: ISO 8601 time to use where ``meta.ts`` is missing.
+        new_id: makes the event id where the body has none.
+        now: makes ``meta.ts`` (ISO 8601) where it is missing.
 
     Raises:
         NotAcceptable: in every mode.
@@ -81,7 +86,7 @@ def normalize(
 
 
 def _legacy(
-    match: ChannelMatch, event: str | None, body: dict[str, object], new_id: str
+    match: ChannelMatch, event: str | None, body: dict[str, object], new_id: Callable[[], str]
 ) -> Normalized:
     if event is None:
         raise NotAcceptable(Fault("", "neither an envelope (payload, meta) nor an event's name"))
@@ -92,7 +97,7 @@ def _legacy(
         spec=spec,
         body=body,
         enveloped=False,
-        event_id=new_id,
+        event_id=new_id(),
         hotel_slug=match.hotel_slug,
         violations=(fault, *violations),
         warnings=(),
@@ -126,7 +131,7 @@ class _Envelope:
         self.violations: list[Fault] = []
         self.warnings: list[Fault] = []
 
-    def normalized(self, new_id: str, now: str) -> Normalized:
+    def normalized(self, new_id: Callable[[], str], now: Callable[[], str]) -> Normalized:
         event = self._type()
         spec, faults = _listed(self.match, event)
         self.violations += faults
@@ -136,7 +141,7 @@ class _Envelope:
         event_id = self._event_id(new_id)
         if not isinstance(self.meta.get("ts"), str):
             self.warnings.append(Fault("/meta/ts", "missing; filled in"))
-            self.meta["ts"] = now
+            self.meta["ts"] = now()
         for ours in ("sequence", "epoch"):
             self.meta.pop(ours, None)
         # meta comes last: its end is where the broker's script splices the number in.
@@ -208,11 +213,11 @@ class _Envelope:
             raise NotAcceptable(Fault("/meta/hotel_slug", fault))
         return stated
 
-    def _event_id(self, new_id: str) -> str:
+    def _event_id(self, new_id: Callable[[], str]) -> str:
         event_id = self.meta.get("event_id")
         if event_id is None:
             self.warnings.append(Fault("/meta/event_id", "missing; filled in"))
-            self.meta["event_id"] = event_id = new_id
+            self.meta["event_id"] = event_id = new_id()
         if not isinstance(event_id, str) or not 0 < len(event_id) <= _MAX_EVENT_ID:
             fault = f"must be a string of 1 to {_MAX_EVENT_ID} characters"
             raise NotAcceptable(Fault("/meta/event_id", fault))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 import time
 import uuid
@@ -11,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import click
 import httpx
@@ -32,6 +33,8 @@ from server.demo.keys import DEMO_JWT_SECRET, DEMO_SECRET
 from server.demo.run import demo_main
 from server.errors import ConfigError, ServerError
 from server.node import Parts, bound_socket, running_node, serve
+from server.supervisor import supervise
+from server.tail import tail
 
 CONFIG = click.option(
     "--config",
@@ -39,6 +42,10 @@ CONFIG = click.option(
     envvar="BELLHOP_CONFIG",
     help="A TOML file; default: bellhop.toml here, if there is one.",
 )
+
+
+_TAIL_S: Final = 86_400
+"""How long `tail` may listen without coming back."""
 
 
 class _Failed(click.ClickException):
@@ -110,6 +117,8 @@ def _causes(group: BaseExceptionGroup[BaseException]) -> list[str]:
 @click.option("--uds", type=click.Path(path_type=Path), help="A unix socket instead.")
 @click.option("--ssl-certfile", type=click.Path(path_type=Path), help="TLS certificate (PEM).")
 @click.option("--ssl-keyfile", type=click.Path(path_type=Path), help="TLS key (PEM).")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes on one port.")
+@click.option("--fd", type=int, hidden=True, help="A worker's socket, from its supervisor.")
 def serve_command(
     *,
     config: Path | None,
@@ -118,6 +127,8 @@ def serve_command(
     uds: Path | None,
     ssl_certfile: Path | None,
     ssl_keyfile: Path | None,
+    workers: int,
+    fd: int | None,
 ) -> None:
     """Run the server."""
     settings = _settings(
@@ -131,11 +142,29 @@ def serve_command(
     parts = _parts(settings)
     _refuse_demo_secrets(settings)
     logs.configure(settings.server.log_level)
+    if workers > 1 and fd is None:
+        _supervise(settings, workers)
+        return
 
     async def main_() -> None:
-        listening = bound_socket(settings)
+        listening = bound_socket(settings) if fd is None else socket.socket(fileno=fd)
         async with running_node(parts) as node:
-            await serve(node, listening, node.http())
+            await serve(node, listening, node.http(), supervised=fd is not None)
+
+    run(main_)
+
+
+def _supervise(settings: Settings, workers: int) -> None:
+    embedded_port = settings.server.port + 1 if settings.redis.url is None else None
+
+    async def main_() -> None:
+        await supervise(
+            sys.argv[sys.argv.index("serve") + 1 :],
+            workers=workers,
+            listening=bound_socket(settings),
+            environment=os.environ,
+            embedded_port=embedded_port,
+        )
 
     run(main_)
 
@@ -184,6 +213,26 @@ def check(config: Path | None) -> None:
     click.echo(
         f"configuration is good: {len(parts.keys)} token key(s), {families} families, {redis}"
     )
+
+
+@bellhop.command(name="tail")
+@CONFIG
+@click.argument("channels", nargs=-1, required=True)
+@click.option("--token", "jwt", help="The JWT to present; default: an operator's, made here.")
+@click.option("--url", envvar="BELLHOP_URL", default="http://127.0.0.1:6001", show_default=True)
+def tail_command(
+    *, config: Path | None, channels: tuple[str, ...], jwt: str | None, url: str
+) -> None:
+    """Subscribe as a real client and print one line of JSON per event."""
+    settings = _settings(config)
+    app = next(iter(_parts(settings).apps))
+    if jwt is None and settings.jwt.secret is not None:
+        now = int(time.time())
+        claims: dict[str, object] = {"sub": "bellhop-tail", "kind": "service", "hotels": "*"}
+        claims |= {"iat": now, "exp": now + _TAIL_S, "roles": ["admin"]}
+        _put_jwt_expectations(settings, claims)
+        jwt = TokenSigner(settings.jwt.secret.get_secret_value()).sign(claims)
+    run(lambda: tail(url, app.key, channels, jwt, click.echo))
 
 
 @bellhop.command()

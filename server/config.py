@@ -144,7 +144,7 @@ ENVIRONMENT: Final = {
 }
 """Environment variable by the path of the setting; where two name one setting, the later wins."""
 
-FOREIGN: Final = frozenset({"BELLHOP_URL", "BELLHOP_CONFIG"})
+FOREIGN: Final = frozenset({"BELLHOP_URL", "BELLHOP_CONFIG", "BELLHOP_WORKER"})
 """Variables of the command line that are not settings of the server."""
 
 

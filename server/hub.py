@@ -200,9 +200,7 @@ class Hub:
             if special:
                 self._write_each(group, data, special, slow)
                 continue
-            for outbox, subscriber in group.items():
-                if not outbox.offer(data):
-                    slow.append(subscriber)
+            slow += [group[outbox] for outbox in group if outbox.offer(data) is False]
         for subscriber in slow:
             self.slow_consumers += 1
             subscriber.fell_behind()
@@ -224,5 +222,5 @@ class Hub:
     ) -> None:
         for outbox, subscriber in group.items():
             own = special.get(outbox, data)
-            if own and not outbox.offer(own):
+            if own and outbox.offer(own) is False:
                 slow.append(subscriber)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import secrets
 import signal
 import socket
 import stat
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -201,6 +203,8 @@ async def running_node(parts: Parts, *, embedded_port: int | None = None) -> Asy
             url = await stack.enter_async_context(EmbeddedValkey(port))
         node = Node(parts, url)
         stack.push_async_callback(node.close)
+        # What is there now stays for good; the collector need not walk it again and again.
+        gc.freeze()
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(part) for part in node.background()]
             try:
@@ -224,8 +228,13 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def serve(node: Node, listening: socket.socket, app: Starlette) -> None:
-    """Serve HTTP and WebSocket on a bound socket until a signal comes."""
+async def serve(
+    node: Node, listening: socket.socket, app: Starlette, *, supervised: bool = False
+) -> None:
+    """Serve HTTP and WebSocket on a bound socket until a signal comes.
+
+    A supervised process also stops when its standard input ends, for then its supervisor has died.
+    """
     server_settings = node.parts.settings.server
     config = uvicorn.Config(
         app,
@@ -246,9 +255,14 @@ async def serve(node: Node, listening: socket.socket, app: Starlette) -> None:
     loop = asyncio.get_running_loop()
     for stop in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(stop, server.stop)
+    if supervised:
+        # The supervisor never writes: standard input becomes readable when it is gone.
+        loop.add_reader(sys.stdin.fileno(), server.stop)
     try:
         await server.serve(sockets=[listening])
     finally:
+        if supervised:
+            loop.remove_reader(sys.stdin.fileno())
         for stop in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(stop)
 

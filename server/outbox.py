@@ -1,11 +1,13 @@
 """One client's bounded send queue: backpressure as a return value.
 
-While the transport takes bytes, an offer is one write and nothing is kept. When the transport's own
+While the transport takes bytes, an offer is the transport's own `write` and nothing is kept; there is
+not even a function of ours in between, for this is called once per delivery. When the transport's
 buffer is full, offers wait here, and go out joined as soon as it has drained.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 MAX_WAITING_BYTES: Final = 1024 * 1024
@@ -22,52 +24,53 @@ class Writable(Protocol):
 class Outbox:
     """The way of encoded frames to one client."""
 
-    __slots__ = ("_closed", "_limit", "_paused", "_transport", "_waiting", "_waiting_bytes")
+    __slots__ = ("_limit", "_transport", "_waiting", "_waiting_bytes", "offer")
 
     def __init__(self, transport: Writable, limit: int = MAX_WAITING_BYTES) -> None:
         self._transport = transport
         self._limit = limit
-        self._paused = False
-        self._closed = False
-        self._waiting: list[bytes] | None = None
+        self._waiting: list[bytes] = _NOTHING
         self._waiting_bytes = 0
-
-    def offer(self, data: bytes) -> bool:
-        """Send ``data`` or keep it in order, never waiting; False for a slow consumer."""
-        if self._paused:
-            return self._keep(data)
-        if not self._closed:
-            self._transport.write(data)
-        return True
-
-    def _keep(self, data: bytes) -> bool:
-        if self._closed:
-            return True
-        if self._waiting_bytes + len(data) > self._limit:
-            return False
-        if self._waiting is None:
-            self._waiting = []
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
-        return True
+        self.offer: Callable[[bytes], bool | None] = transport.write
+        """Send these bytes, or keep them in order; never waits. False: a slow consumer."""
 
     def pause(self) -> None:
         """Stop writing: the transport's buffer is full."""
-        self._paused = True
+        if self.offer != _drop:
+            self._waiting = []
+            self.offer = self._keep
 
     def resume(self) -> None:
         """Write what waited: the transport's buffer has drained."""
-        self._paused = False
-        waiting, self._waiting, self._waiting_bytes = self._waiting, None, 0
-        if waiting and not self._closed:
+        if self.offer == _drop:
+            return
+        waiting, self._waiting, self._waiting_bytes = self._waiting, _NOTHING, 0
+        self.offer = self._transport.write
+        if waiting:
             self._transport.write(b"".join(waiting))
 
     def close(self) -> None:
         """Forget what waits; later offers go nowhere."""
-        self._closed = True
-        self._waiting, self._waiting_bytes = None, 0
+        self._waiting, self._waiting_bytes = _NOTHING, 0
+        self.offer = _drop
 
     @property
     def waiting_bytes(self) -> int:
         """How many bytes wait here, beside those in the transport's own buffer."""
         return self._waiting_bytes
+
+    def _keep(self, data: bytes) -> bool:
+        if self._waiting_bytes + len(data) > self._limit:
+            return False
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        return True
+
+
+_NOTHING: Final[list[bytes]] = []
+"""What waits in every outbox that is not paused; nothing is ever put in it."""
+
+
+def _drop(data: bytes) -> None:
+    """Take what is offered to a client that is gone."""
+    del data

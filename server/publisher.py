@@ -114,8 +114,8 @@ class Publisher:
                 match,
                 event.name,
                 body,
-                new_id=str(uuid.uuid4()),
-                now=self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                new_id=_new_id,
+                now=self._now,
             )
         except NotAcceptable as error:
             raise PublishRefused(422, str(error), error.faults) from None
@@ -125,6 +125,9 @@ class Publisher:
             raise PublishRefused(422, reason, normalized.violations)
         self._count(normalized)
         return _publication(event, match, normalized)
+
+    def _now(self) -> str:
+        return self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def _count(self, normalized: Normalized) -> None:
         if self._mode is ContractMode.OFF:
@@ -136,6 +139,10 @@ class Publisher:
 
 _MAX_COUNTED: Final = 10_000
 """Distinct (hotel, event, pointer) that are counted: a producer chooses two of them."""
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
 
 
 def _check_name(name: str) -> None:
@@ -158,7 +165,7 @@ def _publication(event: Event, match: ChannelMatch, normalized: Normalized) -> P
     full = _encoded(normalized.body)
     if len(full) > MAX_EVENT_DATA:
         raise PublishRefused(413, f"the event exceeds the allowed maximum ({MAX_EVENT_DATA} bytes)")
-    seen = viewed(match.family, normalized.spec, normalized.body)
+    seen = viewed(match.family, normalized.spec, normalized.body, full)
     make = _numbered_frame if normalized.enveloped else _frame
     return Publication(
         app_id=event.app_id,
@@ -188,7 +195,7 @@ def _plain(event: Event) -> Publication:
     return Publication(
         app_id=event.app_id,
         channel=event.channel,
-        event_id=str(uuid.uuid4()),
+        event_id=_new_id(),
         frames=(_frame(event.name, event.channel, data),),
         views=((PLAIN_VIEW, 0),),
         exclude=event.exclude,

@@ -33,8 +33,12 @@ from server.wheel import Wheel
 log = structlog.get_logger()
 
 
-class Transport(Writable, Protocol):
-    """A client's wire."""
+class Transport(Protocol):
+    """A client's transport: how frames are written on its wire, and how it ends."""
+
+    @property
+    def wire(self) -> Writable:
+        """Where encoded frames go, with nothing in between."""
 
     def encode(self, frame: bytes) -> bytes:
         """Return one frame as it goes over this wire."""
@@ -90,7 +94,7 @@ class Session:
         self._closed = False
         self._fault: tuple[int, str] | None = None
         self.due = 0
-        self.outbox = Outbox(transport)
+        self.outbox = Outbox(transport.wire)
 
     @property
     def socket_id(self) -> str:
@@ -149,7 +153,7 @@ class Session:
         self._fault = (code, reason)
         self._leave_all()
         self.outbox.close()
-        self._transport.write(self._transport.encode(frames.error(code, reason)))
+        self._transport.wire.write(self._transport.encode(frames.error(code, reason)))
         self._transport.close(code, reason)
 
     def lost(self, code: int | None) -> None:
@@ -187,7 +191,7 @@ class Session:
                 return
             match effect:
                 case Send(frame):
-                    if not self.outbox.offer(self._transport.encode(frame)):
+                    if self.outbox.offer(self._transport.encode(frame)) is False:
                         self.fell_behind()
                 case Join(channel, grant):
                     hub.join((app_id, channel), self, grant)

@@ -12,10 +12,9 @@ touches two slots. Names, after the prefix:
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections import deque
-from collections.abc import Sequence
+import random
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Final
 
@@ -23,17 +22,13 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
 
 from server.broker.interface import Receipt, Receiver
 from server.broker.listener import Listener
 from server.broker.message import MalformedMessage, Publication, decode
+from server.broker.pipe import Argument, ScriptPipe
 from server.errors import BrokerUnavailable
 
-_PIPELINE: Final = 128
-"""Publications that travel in one round trip."""
-_MAX_WAITING: Final = 20_000
-"""Publications that may wait for Redis; more are refused at once."""
 _COMMAND_TIMEOUT_S: Final = 5.0
 
 log = structlog.get_logger()
@@ -66,27 +61,22 @@ class RedisBroker:
     """Publishes with one script per event, and listens to the channels that the node watches."""
 
     def __init__(self, redis: Redis, prefix: str, history: History) -> None:
-        self._redis = redis
         self._prefix = prefix
-        self._history = history
-        self._script = files("server.broker").joinpath("scripts/publish.lua").read_text("utf-8")
-        self._sha = ""
-        self._waiting: deque[tuple[Publication, asyncio.Future[Receipt]]] = deque()
-        self._wake = asyncio.Event()
+        self._limits = (history.events, history.seconds, history.dedupe_s, history.idle_s)
+        script = files("server.broker").joinpath("scripts/publish.lua").read_text("utf-8")
+        self._pipe = ScriptPipe(redis.connection_pool, script)
         self._receiver: Receiver | None = None
         self._watched: dict[bytes, tuple[str, str]] = {}
         self._listener = Listener(
             redis.connection_pool,
             on_message=self._message,
             on_confirmed=self._confirmed,
-            # Redis wants one subscription to be in force before it counts as listening.
-            patterns=(),
         )
 
     @property
     def ready(self) -> bool:
         """Whether the broker answers and is listened to."""
-        return self._listener.ready
+        return self._listener.ready and self._pipe.ready
 
     def bring_to(self, receiver: Receiver) -> None:
         """Set where events go; before `run`."""
@@ -94,13 +84,9 @@ class RedisBroker:
 
     async def run(self) -> None:
         """Listen and publish until cancelled."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._listener.run())
-                tasks.create_task(self._publish_waiting())
-        finally:
-            self._fail([entry[1] for entry in self._waiting], "the broker is shut down")
-            self._waiting.clear()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listener.run())
+            tasks.create_task(self._pipe.run())
 
     # --- listening -------------------------------------------------------------------------------
 
@@ -139,78 +125,29 @@ class RedisBroker:
 
         Publications of one node reach Redis in the order of these calls.
         """
-        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        if len(self._waiting) >= _MAX_WAITING:
-            future.set_exception(BrokerUnavailable("too many events wait for Redis"))
-            return future
-        self._waiting.append((publication, future))
-        self._wake.set()
-        return future
-
-    async def _publish_waiting(self) -> None:
-        """Send what waits, one pipeline after the other, so that order is kept."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                count = min(len(self._waiting), _PIPELINE)
-                batch = [self._waiting.popleft() for _ in range(count)]
-                try:
-                    await self._publish_batch(batch)
-                except (RedisError, OSError) as error:
-                    self._fail([future for _, future in batch], f"Redis: {error}")
-                except BaseException:
-                    self._fail([future for _, future in batch], "the broker is shut down")
-                    raise
-
-    async def _publish_batch(
-        self, batch: Sequence[tuple[Publication, asyncio.Future[Receipt]]]
-    ) -> None:
-        if not self._sha:
-            self._sha = await self._redis.script_load(self._script)
-        answers = await self._evaluate([publication for publication, _ in batch])
-        if any(isinstance(answer, NoScriptError) for answer in answers):
-            # Redis was restarted. What did run is caught by its event id.
-            self._sha = await self._redis.script_load(self._script)
-            answers = await self._evaluate([publication for publication, _ in batch])
-        for (publication, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(BrokerUnavailable(f"Redis: {answer}"))
-            else:
-                future.set_result(_receipt(publication, answer))
-
-    async def _evaluate(self, publications: Sequence[Publication]) -> list[object]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for publication in publications:
-            pipeline.evalsha(self._sha, 4, *self._arguments(publication))
-        answers: list[object] = await pipeline.execute(raise_on_error=False)
-        return answers
-
-    def _arguments(self, publication: Publication) -> list[str | bytes | int]:
+        receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         base = self._base(publication.app_id, publication.channel)
-        arguments: list[str | bytes | int] = [
+        keys: tuple[Argument, ...] = (
             base,
             f"{base}:log",
             f"{base}:seen:{publication.event_id}",
             f"{base}:bus",
-            secrets.token_hex(4),
+        )
+        frames: list[Argument] = [
+            part for frame in publication.frames for part in (frame.head, frame.tail)
+        ]
+        arguments: tuple[Argument, ...] = (
+            # An epoch must only differ from those before it on this channel; it is no secret.
+            f"{random.getrandbits(32):08x}",
             publication.static_header(),
             int(publication.numbered),
-            self._history.events,
-            self._history.seconds,
-            self._history.dedupe_s,
-            self._history.idle_s,
-        ]
-        for frame in publication.frames:
-            arguments += (frame.head, frame.tail)
-        return arguments
-
-    def _fail(self, futures: Sequence[asyncio.Future[Receipt]], reason: str) -> None:
-        for future in futures:
-            if not future.done():
-                future.set_exception(BrokerUnavailable(reason))
+            *self._limits,
+            *frames,
+        )
+        self._pipe.call(keys, arguments).add_done_callback(
+            partial(_settle, receipt, publication.event_id)
+        )
+        return receipt
 
     def _base(self, app_id: str, channel: str) -> str:
         return f"{self._prefix}{{{app_id}:{channel}}}"
@@ -219,12 +156,22 @@ class RedisBroker:
         return f"{self._base(app_id, channel)}:bus".encode()
 
 
-def _receipt(publication: Publication, answer: object) -> Receipt:
-    match answer:
+def _settle(
+    receipt: asyncio.Future[Receipt], event_id: str, answered: asyncio.Future[object]
+) -> None:
+    """Turn the script's answer into a receipt for whoever still waits."""
+    if receipt.done() or answered.cancelled():
+        return
+    error = answered.exception()
+    if error is not None:
+        receipt.set_exception(error)
+        return
+    match answered.result():
         case [1, int(sequence), bytes(epoch)]:
-            return Receipt(publication.event_id, sequence, epoch.decode(), duplicate=False)
+            receipt.set_result(Receipt(event_id, sequence, epoch.decode(), duplicate=False))
         case [0, bytes(seen)]:
             number, _, before = seen.decode().partition(":")
-            return Receipt(publication.event_id, int(number), before, duplicate=True)
+            receipt.set_result(Receipt(event_id, int(number), before, duplicate=True))
         case _:
-            raise BrokerUnavailable("Redis answered the publish script with something else")
+            reason = "Redis answered the publish script with something else"
+            receipt.set_exception(BrokerUnavailable(reason))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -66,13 +67,13 @@ class Ledger:
         """Return bookings whose guests are in house and leave today."""
         return [b for b in self.bookings if b.is_in_house and b.departure <= self.business_date]
 
-    def sold(self, night: date, room_type: str | None = None) -> int:
-        """Return how many bookings, of a type or of all, hold a room for that night."""
-        return sum(
-            booking.is_open
-            and booking.arrival <= night < booking.departure
-            and room_type in {None, booking.room_type}
+    def sold(self) -> Counter[tuple[date, str]]:
+        """Return how many rooms of each type are sold for each night."""
+        return Counter(
+            (booking.arrival + timedelta(days=night), booking.room_type)
             for booking in self.bookings
+            if booking.is_open
+            for night in range((booking.departure - booking.arrival).days)
         )
 
     def can_have(self, room: Room, booking: Booking) -> bool:

@@ -121,7 +121,7 @@ FAULTS: Final = (
     "Safe will not open",
     "Leak under basin",
     "Door lock battery low",
-    "Television without signal",
+    "No television signal",
 )
 
 

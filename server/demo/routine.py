@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
@@ -39,6 +40,30 @@ _MAX_SAME_DAY: Final = 6
 _MAX_FAULTS: Final = 3
 _MAX_OUT_OF_ORDER: Final = 2
 _CLEANERS: Final = 3
+
+
+class Space:
+    """What is left to sell, as the books stand."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._rooms = Counter(room.room_type for room in ledger.rooms)
+        self._sold = ledger.sold()
+        self._sold_in_all: Counter[date] = Counter()
+        for (night, _), number in self._sold.items():
+            self._sold_in_all[night] += number
+        self._leaving = Counter(b.departure for b in ledger.bookings if b.is_open)
+
+    def has(self, room_type: str, first: date, nights: int) -> bool:
+        """Whether rooms are left for each night, and few enough leave on the last morning."""
+        if self._leaving[first + timedelta(days=nights)] >= _MAX_SAME_DAY:
+            return False
+        days = [first + timedelta(days=offset) for offset in range(nights)]
+        # One room of each type stays unsold, for the day that another has a fault.
+        return all(
+            self._sold_in_all[day] < _MAX_SOLD
+            and self._sold[day, room_type] < self._rooms[room_type] - 1
+            for day in days
+        )
 
 
 class Routine:
@@ -199,6 +224,7 @@ class Routine:
     # Reservations
 
     def _reservations(self) -> Iterator[Choice]:
+        space = Space(self._ledger)
         for booking in self._ledger.bookings:
             if booking.is_expected:
                 if booking.status is BookingStatus.PENDING:
@@ -207,30 +233,16 @@ class Routine:
                 if booking.special_request is None:
                     yield 0.04, partial(self._note_request, booking)
                 yield 0.02, partial(self._change_party, booking)
-            elif booking.is_in_house and self._has_space(booking.room_type, booking.departure, 1):
+            elif booking.is_in_house and space.has(booking.room_type, booking.departure, 1):
                 yield 0.015, partial(self._extend, booking)
         for days_ahead, weight in ((0, 0.4), (1, 2.0), (2, 0.5)):
             arrival = self._ledger.business_date + timedelta(days=days_ahead)
             if sum(booking.arrival == arrival for booking in self._ledger.bookings) < _MAX_SAME_DAY:
                 nights = self._rng.randint(1, 4)
-                types = [kind for kind in MAX_OCCUPANCY if self._has_space(kind, arrival, nights)]
+                types = [kind for kind in MAX_OCCUPANCY if space.has(kind, arrival, nights)]
                 if types:
                     room_type = self._rng.choice(types)
                     yield weight, partial(self._book, room_type, arrival, nights)
-
-    def _has_space(self, room_type: str, first: date, nights: int) -> bool:
-        """Whether rooms are left for each night, and few enough leave on the last morning."""
-        leaving = first + timedelta(days=nights)
-        bookings = self._ledger.bookings
-        if sum(b.is_open and b.departure == leaving for b in bookings) >= _MAX_SAME_DAY:
-            return False
-        # One room of each type stays unsold, for the day that another has a fault.
-        of_type = sum(room.room_type == room_type for room in self._ledger.rooms) - 1
-        days = [first + timedelta(days=offset) for offset in range(nights)]
-        return all(
-            self._ledger.sold(day) < _MAX_SOLD and self._ledger.sold(day, room_type) < of_type
-            for day in days
-        )
 
     def _book(self, room_type: str, arrival: date, nights: int) -> None:
         rng = self._rng

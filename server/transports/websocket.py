@@ -136,9 +136,10 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # --- the session's transport -----------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        """Send bytes of whole frames."""
-        self._transport.write(data)
+    @property
+    def wire(self) -> asyncio.Transport:
+        """The socket's transport: what is written there are whole frames."""
+        return self._transport
 
     def encode(self, frame: bytes) -> bytes:
         """Return one frame as it goes over this wire."""

@@ -41,17 +41,23 @@ export class Hotel {
   bookings = new Map();
   businessDate = "";
   #seen = new RecentIds();
+  #datedAt = -Infinity;
 
   // Take the REST answer; a row that an event has changed since keeps the event's state.
   load(snapshot) {
-    this.#reachDate(snapshot.business_date);
     const asOf = Date.parse(snapshot.as_of);
+    this.#reachDate(snapshot.business_date, asOf);
     for (const row of snapshot.rooms) this.#putRoom(row, Date.parse(row.updated_at));
     const listed = new Set(snapshot.bookings.map((row) => row.booking_id));
     for (const [id, booking] of this.bookings) {
       if (!listed.has(id) && booking.ts <= asOf) this.bookings.delete(id);
     }
-    for (const row of snapshot.bookings) this.#putBooking(row, Date.parse(row.updated_at));
+    for (const row of snapshot.bookings) {
+      const ts = Date.parse(row.updated_at);
+      // The row is the whole booking: what it leaves out has no value.
+      if (!(this.bookings.get(row.booking_id)?.ts > ts)) this.bookings.delete(row.booking_id);
+      this.#putBooking(row, ts);
+    }
   }
 
   // Apply one event. Returns what it was about, or null for a duplicate; throws TypeError on a
@@ -67,7 +73,7 @@ export class Hotel {
     const rows = name === "rooms_updated" ? payload.rooms : [payload];
     if (isRoom && !(Array.isArray(rows) && rows.every(isObject))) throw new TypeError("no rooms");
     if (id && !this.#seen.add(id)) return null;
-    this.#reachDate(payload.business_date);
+    this.#reachDate(payload.business_date, ts);
     const applied = { channel, name, id, ts, payload, sequence: meta.sequence, rooms: [], businessDate: this.businessDate };
     if (name === "room_deleted") {
       this.rooms.delete(roomNumber(payload.room_number));
@@ -114,8 +120,10 @@ export class Hotel {
     return undefined;
   }
 
-  #reachDate(date) {
-    if (typeof date !== "string" || date <= this.businessDate) return;
+  #reachDate(date, ts) {
+    if (typeof date !== "string" || ts < this.#datedAt) return;
+    this.#datedAt = ts;
+    if (date === this.businessDate) return;
     this.businessDate = date;
     // A new hotel day: what ended on the one before is history.
     for (const [id, booking] of this.bookings) {
@@ -131,6 +139,8 @@ export class Hotel {
     const room = { number, type: "", status: "UNKNOWN", occupied: false, guests: [], guestCount: 0, maintenance: false, notes: "", priority: null, ...known, ts };
     const status = row.room_status ?? row.status;
     if (typeof status === "string") room.status = status.toUpperCase();
+    else if (row.is_occupied === true) room.status = "OCCUPIED";
+    else if (row.is_occupied === false && room.status === "OCCUPIED") room.status = "CHECKOUT_DIRTY";
     if (row.room_id !== undefined) room.id = row.room_id;
     if (row.room_type !== undefined) room.type = String(row.room_type ?? "");
     if (row.is_occupied !== undefined) room.occupied = row.is_occupied === true;

@@ -73,8 +73,8 @@ function cardLines(room, hotel) {
   const staying = hotel.stayingIn(room.number);
   const lines = [];
   if (room.occupied) {
-    const name = room.guests[0] ?? (staying ? guestOf(staying) : count(room.guestCount, "guest"));
-    lines.push(element("p", "guest", name));
+    const unnamed = room.guestCount > 0 ? count(room.guestCount, "guest") : "Guest";
+    lines.push(element("p", "guest", room.guests[0] ?? (staying ? guestOf(staying) : unnamed)));
     const leaves = staying?.departure_date;
     if (leaves && leaves <= hotel.businessDate) {
       lines.push(element("p", "note due", icon("depart"), element("span", "", "Due out")));
@@ -304,7 +304,8 @@ export function drawViewers(viewers) {
     const key = `${name}\n${role}`;
     groups.set(key, { name, role, times: (groups.get(key)?.times ?? 0) + 1 });
   }
-  const shown = [...groups.values()].slice(0, 4).map(({ name, role, times }) => {
+  const known = [...groups.values()].sort((a, b) => String(a.name).localeCompare(String(b.name)));
+  const shown = known.slice(0, 4).map(({ name, role, times }) => {
     const initials = String(name).split(/\s+/).map((word) => word[0] ?? "").join("").slice(0, 2).toUpperCase();
     const title = statusWords(role).label;
     const item = element(
