@@ -53,14 +53,13 @@ Group = dict[Outbox, Subscriber]
 class _Channel:
     """One channel that this node has subscribers for."""
 
-    __slots__ = ("groups", "joining", "key", "pending", "watched")
+    __slots__ = ("groups", "joining", "key", "pending")
 
     def __init__(self, key: Key) -> None:
         self.key = key
         self.groups: dict[Grant, Group] = {}
         self.joining: dict[Subscriber, Grant] = {}
         self.pending: list[BusMessage] = []
-        self.watched = False
 
 
 class Hub:
@@ -99,15 +98,14 @@ class Hub:
         if channel is None:
             channel = self._channels[key] = _Channel(key)
         channel.joining[subscriber] = grant
-        if channel.watched or self._watcher.watch(*key):
-            channel.watched = True
+        # Asked anew each time: after an outage a channel with subscribers is not listened to yet.
+        if self._watcher.watch(*key):
             self._admit(channel)
 
     def watched(self, app_id: str, channel: str) -> None:
         """Learn from the broker that this node listens to a channel."""
         entry = self._channels.get((app_id, channel))
         if entry is not None:
-            entry.watched = True
             self._admit(entry)
 
     def leave(self, key: Key, subscriber: Subscriber) -> None:

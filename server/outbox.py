@@ -1,7 +1,7 @@
 """One client's bounded send queue: backpressure as a return value.
 
-While the transport takes bytes, an offer is the transport's own `write` and nothing is kept; there is
-not even a function of ours in between, for this is called once per delivery. When the transport's
+While the transport takes bytes, an offer is the transport's own `write` and nothing is kept: not
+even a function of ours stands in between, for it is called once per delivery. When the transport's
 buffer is full, offers wait here, and go out joined as soon as it has drained.
 """
 

@@ -50,14 +50,15 @@ class Connection:
 
     __slots__ = (
         "_auth_deadline",
-        "_expires_at",
         "_heard_at",
         "_parked",
         "_pinged_at",
         "_proven",
         "_rules",
+        "_signed_until",
         "_spread",
         "_subscriptions",
+        "_token_until",
         "_user_id",
         "_user_info",
         "_way",
@@ -89,7 +90,9 @@ class Connection:
         self._user_info: object | None = None
         self._proven = False
         self._auth_deadline: float | None = now + rules.auth_timeout_s
-        self._expires_at: float | None = None
+        self._token_until: float | None = None
+        self._signed_until: float | None = None
+        """When the first token ends that a signed subscription was made with."""
         self._heard_at = self._pinged_at = now
         self._parked: list[commands.Subscribe] | None = None
         self._subscriptions: dict[str, Subscription] = {}
@@ -160,13 +163,14 @@ class Connection:
         )
         if self._auth_deadline is not None:
             due = min(due, self._auth_deadline)
-        if self._expires_at is not None:
-            due = min(due, self._expires_at)
+        for end in (self._token_until, self._signed_until):
+            if end is not None:
+                due = min(due, end)
         return due
 
     def tick(self, now: float) -> list[Effect]:
         """Do what has become due."""
-        if self._expires_at is not None and now >= self._expires_at:
+        if any(end is not None and now >= end for end in (self._token_until, self._signed_until)):
             return [Close(CloseCode.TOKEN_EXPIRED, "the token expires: reconnect with a fresh one")]
         if now >= self._heard_at + self._rules.ping_s + self._rules.pong_timeout_s:
             return [Close(CloseCode.NO_PONG, "nothing was heard of the client in time")]
@@ -230,7 +234,8 @@ class Connection:
         if admitted is None:
             return self._park(command)
         if admitted.expires_at is not None:
-            self._expire_by(admitted.expires_at, now)
+            until = self._before(admitted.expires_at, now)
+            self._signed_until = min(until, self._signed_until or until)
         self._proven = self._proven or admitted.proven
         subscription = admitted.subscription
         subscription.apply(Input.SUBSCRIBE)
@@ -288,8 +293,7 @@ class Connection:
         if way < self._way:
             return []
         self.principal, self._way = principal, way
-        self._expires_at = None
-        self._expire_by(principal.exp, now)
+        self._token_until = self._before(principal.exp, now)
         effects: list[Effect] = []
         for channel, subscription in list(self._subscriptions.items()):
             if subscription.by_principal:
@@ -320,12 +324,10 @@ class Connection:
         subscription.grant = decision
         return [Regroup(channel, decision)]
 
-    def _expire_by(self, exp: float, now: float) -> None:
-        """End the connection before ``exp``; those of one minute are spread."""
+    def _before(self, exp: float, now: float) -> float:
+        """Return when to close for a token: before its end, those of one minute spread."""
         spread = min(self._rules.expiry_spread_s, max(exp - now, 0.0) / 2)
-        ends_at = exp - self._spread * spread
-        if self._expires_at is None or ends_at < self._expires_at:
-            self._expires_at = ends_at
+        return exp - self._spread * spread
 
     # --- parking ---------------------------------------------------------------------------------
 
