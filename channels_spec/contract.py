@@ -19,6 +19,10 @@ import yaml
 
 HOTEL_CONTRACT: Final = Path(__file__).with_name("hotel.asyncapi.yaml")
 _PARAMETER: Final = re.compile(r"\{([a-z_]+)\}")
+_KEY: Final = re.compile(r"[\w-]+\*?", re.ASCII)
+"""A withheld field: with nothing in it that JSON would write in another way."""
+_NEVER_WITHHELD: Final = '"category" "type" "payload" "meta" "event_id" "hotel_slug" "ts" "scope"'
+"""An event without these is not an envelope, and the broker's script relies on ``meta``."""
 
 
 class ContractError(ValueError):
@@ -175,11 +179,18 @@ def _contract(document: Mapping[str, object]) -> Contract:
 
 
 def _view(name: str, spec: Mapping[str, object]) -> ViewSpec:
-    withhold = _names(spec.get("withhold"), f"x-bellhop-views.{name}.withhold")
+    where = f"x-bellhop-views.{name}.withhold"
+    # Keys are compared in lower case.
+    withhold = tuple(key.lower() for key in _names(spec.get("withhold"), where))
+    if any(_KEY.fullmatch(key) is None for key in withhold):
+        raise ContractError(f"{where}: expected names of letters, digits, _ and -, or name*")
+    withholds = _key_pattern(withhold) if withhold else None
+    if withholds is not None and withholds.search(_NEVER_WITHHELD):
+        raise ContractError(f"{where}: an envelope's own fields cannot be withheld")
     return ViewSpec(
         name=name,
         withhold=withhold,
-        withholds=_key_pattern(withhold) if withhold else None,
+        withholds=withholds,
         roles=frozenset(_names(spec.get("roles"), f"x-bellhop-views.{name}.roles")),
         listed_fields_only=spec.get("listed-fields-only") is True,
         scope=_names(spec.get("scope"), f"x-bellhop-views.{name}.scope"),

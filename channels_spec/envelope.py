@@ -15,8 +15,10 @@ from channels_spec.contract import ChannelMatch, EventSpec
 from channels_spec.pusher import MAX_EVENT_NAME
 
 _SNAKE_CASE: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*", re.ASCII)
-_MAX_EVENT_ID: Final = 128
+# What goes into HTTP headers and, length first in one byte, into the header of a bus message.
+_EVENT_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
 _MAX_SLUG: Final = 200
+_MAX_FILTER_VALUE: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,26 @@ def _legacy(
         body=body,
         enveloped=False,
         event_id=new_id(),
-        hotel_slug=match.hotel_slug,
+        hotel_slug=_legacy_hotel_slug(match, body),
         violations=(fault, *violations),
         warnings=(),
     )
+
+
+def _legacy_hotel_slug(match: ChannelMatch, body: Mapping[str, object]) -> str:
+    """Return whose event it is: a body that says so, if not in an envelope, is held to it."""
+    meta = body.get("meta")
+    stated = meta.get("hotel_slug") if isinstance(meta, dict) else None
+    return match.hotel_slug if stated is None else _checked_slug(match, stated)
+
+
+def _checked_slug(match: ChannelMatch, stated: object) -> str:
+    if not isinstance(stated, str) or not stated.isascii() or not 0 < len(stated) <= _MAX_SLUG:
+        raise NotAcceptable(Fault("/meta/hotel_slug", "must be a hotel's slug"))
+    if match.hotel_slug and stated != match.hotel_slug:
+        fault = f"{stated!r} differs from the channel's hotel {match.hotel_slug!r}"
+        raise NotAcceptable(Fault("/meta/hotel_slug", fault))
+    return stated
 
 
 def _listed(match: ChannelMatch, event: str) -> tuple[EventSpec | None, list[Fault]]:
@@ -144,11 +162,11 @@ class _Envelope:
             self.meta["ts"] = now()
         for ours in ("sequence", "epoch"):
             self.meta.pop(ours, None)
+        name = spec.name if spec else event
+        self.body["type"] = name
         # meta comes last: its end is where the broker's script splices the number in.
         del self.body["meta"]
         self.body["meta"] = self.meta
-        name = spec.name if spec else event
-        self.body["type"] = name
         return Normalized(
             event=name,
             spec=spec,
@@ -174,13 +192,19 @@ class _Envelope:
             return stated
         if not stated:
             self.violations.append(Fault("/type", "missing"))
-        elif stated != self.event:
+        elif not self._same_event(stated, self.event):
             fault = f"differs from the event's name {self.event!r}"
             self.violations.append(Fault("/type", fault))
         return self.event
 
+    def _same_event(self, stated: str, event: str) -> bool:
+        known = self.match.family.events
+        return stated == event or (stated in known and known[stated] is known.get(event))
+
     def _category(self) -> None:
         category = self.body.get("category")
+        if category is not None and not isinstance(category, str):
+            raise NotAcceptable(Fault("/category", "must be a string"))
         if category == "room" and "rooms" in self.match.family.categories:
             self.warnings.append(Fault("/category", "'room' accepted for 'rooms'"))
             self.body["category"] = "rooms"
@@ -206,20 +230,15 @@ class _Envelope:
             if named:
                 self.meta["hotel_slug"] = named
             return named
-        if not isinstance(stated, str) or not 0 < len(stated) <= _MAX_SLUG:
-            raise NotAcceptable(Fault("/meta/hotel_slug", "must be a hotel's slug"))
-        if named and stated != named:
-            fault = f"{stated!r} differs from the channel's hotel {named!r}"
-            raise NotAcceptable(Fault("/meta/hotel_slug", fault))
-        return stated
+        return _checked_slug(self.match, stated)
 
     def _event_id(self, new_id: Callable[[], str]) -> str:
         event_id = self.meta.get("event_id")
         if event_id is None:
             self.warnings.append(Fault("/meta/event_id", "missing; filled in"))
             self.meta["event_id"] = event_id = new_id()
-        if not isinstance(event_id, str) or not 0 < len(event_id) <= _MAX_EVENT_ID:
-            fault = f"must be a string of 1 to {_MAX_EVENT_ID} characters"
+        if not isinstance(event_id, str) or not _EVENT_ID.fullmatch(event_id):
+            fault = "must be a string of 1 to 128 printable ASCII characters without spaces"
             raise NotAcceptable(Fault("/meta/event_id", fault))
         return event_id
 
@@ -231,7 +250,7 @@ def scope_values(body: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     if not isinstance(scope, dict):
         return ()
     return tuple(
-        (key, str(scope[key])[:128])
+        (key, str(scope[key]).encode()[:_MAX_FILTER_VALUE].decode(errors="ignore"))
         for key in ("booking_id", "room_number")
-        if isinstance(scope.get(key), str | int)
+        if isinstance(scope.get(key), str | int) and not isinstance(scope[key], bool)
     )

@@ -44,8 +44,11 @@ _KIND_BY_PREFIX: Final = (
 
 def is_channel_name(name: str) -> bool:
     """Whether ``name`` is a channel name that a client or a backend may use."""
-    return CHANNEL_NAME.fullmatch(name) is not None and (
-        not name.startswith("#") or name.startswith(SERVER_TO_USER_PREFIX)
+    if CHANNEL_NAME.fullmatch(name) is None:
+        return False
+    # Without an id behind the prefix it would be the channel of whoever has none.
+    return not name.startswith("#") or (
+        name.startswith(SERVER_TO_USER_PREFIX) and name != SERVER_TO_USER_PREFIX
     )
 
 

@@ -27,13 +27,13 @@ class ViewedBodies:
     """(view's name, index in ``bodies``)."""
 
 
-def guest_views(scope: str) -> tuple[str, ...]:
-    """Names of the guest views that an event with this guest scope goes out under.
+def guest_views(view: str, scope: str) -> tuple[str, ...]:
+    """Names of a guest view under which an event with this guest scope goes out.
 
     A guest holds STATUS_READ, CHAT, or both; each combination is a view of its own, so that one
     subscriber is in one fan-out group and its events keep their order.
     """
-    return ("guest", "guest-chat") if scope == "CHAT" else ("guest", "guest-status")
+    return view, f"{view}-chat" if scope == "CHAT" else f"{view}-status"
 
 
 def viewed(family: ChannelFamily, event: EventSpec | None, body: Body, text: str) -> ViewedBodies:
@@ -44,14 +44,13 @@ def viewed(family: ChannelFamily, event: EventSpec | None, body: Body, text: str
     bodies: list[Body] = []
     views: list[tuple[str, int]] = []
     for view in family.views:
-        nothing_withheld = view.withholds is not None and not view.withholds.search(text)
-        seen = body if nothing_withheld else project(view, event, body)
+        seen = body if _shows_all(view, text) else project(view, event, body)
         index = next((i for i, known in enumerate(bodies) if known is seen), len(bodies))
         if index == len(bodies):
             bodies.append(seen)
-        names = (
-            guest_views(event.guest_scope) if event and view.listed_fields_only else (view.name,)
-        )
+        names: tuple[str, ...] = (view.name,)
+        if event is not None and view.listed_fields_only:
+            names = guest_views(view.name, event.guest_scope)
         views.extend((name, index) for name in names)
     return ViewedBodies(tuple(bodies), tuple(views))
 
@@ -59,11 +58,20 @@ def viewed(family: ChannelFamily, event: EventSpec | None, body: Body, text: str
 def project(view: ViewSpec, event: EventSpec | None, body: Body) -> Body:
     """Return what ``view`` shows of ``body``: ``body`` itself where nothing is withheld."""
     if view.listed_fields_only:
-        return _listed(view, event, body)
+        body = _listed(view, event, body)
     if not view.withhold:
         return body
     seen = _without(body, view.withhold)
     return seen if isinstance(seen, dict) else body
+
+
+def _shows_all(view: ViewSpec, text: str) -> bool:
+    """Whether a search in the body's text is enough to know that nothing is taken from it."""
+    return (
+        not view.listed_fields_only
+        and view.withholds is not None
+        and view.withholds.search(text) is None
+    )
 
 
 def _listed(view: ViewSpec, event: EventSpec | None, body: Body) -> Body:

@@ -116,8 +116,8 @@ class Hub:
         self._flush(channel)
         channel.joining.pop(subscriber, None)
         self._remove(channel, subscriber)
-        if not channel.groups and not channel.joining:
-            del self._channels[key]
+        # The flush may have ended slow consumers, this one among them: then it has left already.
+        if not channel.groups and not channel.joining and self._channels.pop(key, None) is not None:
             self._watcher.unwatch(*key)
 
     def regroup(self, key: Key, subscriber: Subscriber, grant: Grant) -> None:
@@ -129,8 +129,8 @@ class Hub:
             channel.joining[subscriber] = grant
             return
         self._flush(channel)
-        self._remove(channel, subscriber)
-        channel.groups.setdefault(grant, {})[subscriber.outbox] = subscriber
+        if self._remove(channel, subscriber):
+            channel.groups.setdefault(grant, {})[subscriber.outbox] = subscriber
 
     def subscribers(self, key: Key) -> list[Subscriber]:
         """Return the subscribers of a channel on this node."""
@@ -152,12 +152,14 @@ class Hub:
         for subscriber in joining:
             subscriber.joined(channel.key[1])
 
-    def _remove(self, channel: _Channel, subscriber: Subscriber) -> None:
+    def _remove(self, channel: _Channel, subscriber: Subscriber) -> bool:
+        """Take an admitted subscriber out of its group; False where it is in none."""
         for grant, group in channel.groups.items():
             if group.pop(subscriber.outbox, None) is not None:
                 if not group:
                     del channel.groups[grant]
-                return
+                return True
+        return False
 
     # --- the hot path ----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -31,6 +32,10 @@ _LEASE_S: Final = 5
 _RENEW: Final = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then return 1 end
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('EXPIRE', KEYS[1], ARGV[2]) return 1 end
+return 0
+"""
+_RELEASE: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
 
@@ -65,6 +70,7 @@ class Ingress:
         self._publisher = publisher
         self._rejected = rejected
         self._holds_lease = False
+        self._knows_lease = False
         self._under_way = 0
         self._listener = Listener(
             redis.connection_pool,
@@ -75,14 +81,17 @@ class Ingress:
 
     @property
     def ready(self) -> bool:
-        """Whether Redis is listened to."""
-        return self._listener.ready
+        """Whether Redis is listened to, and it is known which node takes what has no id."""
+        return self._listener.ready and self._knows_lease
 
     async def run(self) -> None:
-        """Take messages until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_lease())
-            tasks.create_task(self._listener.run())
+        """Take messages until cancelled; then another node may have the lease at once."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_lease())
+                tasks.create_task(self._listener.run())
+        finally:
+            await self._release_lease()
 
     async def _keep_lease(self) -> None:
         renew = self._redis.register_script(_RENEW)
@@ -90,9 +99,17 @@ class Ingress:
             try:
                 held = await renew(keys=[self._lease_key], args=[self._node_id, _LEASE_S])
                 self._holds_lease = held == 1
+                self._knows_lease = True
             except (RedisError, OSError):
-                self._holds_lease = False
+                self._holds_lease = self._knows_lease = False
             await asyncio.sleep(_LEASE_S / 4)
+
+    async def _release_lease(self) -> None:
+        held, self._holds_lease = self._holds_lease, False
+        if held:
+            release = self._redis.register_script(_RELEASE)
+            with suppress(RedisError, OSError):
+                await release(keys=[self._lease_key], args=[self._node_id])
 
     def _take(self, name: bytes, body: bytes) -> None:
         """Take one message, on the listener's turn: publications keep the order of arrival."""
@@ -105,11 +122,14 @@ class Ingress:
             return
         try:
             event, own_id = self._event(message)
-            if not own_id and not self._holds_lease:
+            if own_id is None and not self._holds_lease:
                 return
             publication = self._publisher.prepare(event)
         except PublishRefused as refused:
             self._refuse(message, refused.status, refused.reason)
+            return
+        if publication.event_id != own_id and not self._holds_lease:
+            # It does not go out under its own id, by which the script would know it again.
             return
         self._under_way += 1
         self._publisher.publish(publication).add_done_callback(partial(self._done, message))
@@ -133,8 +153,8 @@ class Ingress:
         self._refuse(message, 404, "no such app")
         return None
 
-    def _event(self, message: _Message) -> tuple[Event, bool]:
-        """Return the event, and whether it carries an event id of its own."""
+    def _event(self, message: _Message) -> tuple[Event, str | None]:
+        """Return the event, and the event id that it carries, if any."""
         if len(message.body) > _MAX_MESSAGE:
             raise PublishRefused(413, f"the message exceeds {_MAX_MESSAGE} bytes")
         try:
@@ -146,8 +166,9 @@ class Ingress:
         name, data, exclude = _unwrapped(body)
         inner = _json_object(data)
         meta = inner.get("meta") if inner is not None else None
-        own_id = isinstance(meta, dict) and isinstance(meta.get("event_id"), str)
-        return Event(message.app_id, message.channel, name, data, exclude), own_id
+        own_id = meta.get("event_id") if isinstance(meta, dict) else None
+        event = Event(message.app_id, message.channel, name, data, exclude)
+        return event, own_id if isinstance(own_id, str) else None
 
     def _refuse(self, message: _Message, status: int, reason: str) -> None:
         if not self._holds_lease and status != HTTPStatus.SERVICE_UNAVAILABLE:

@@ -89,6 +89,8 @@ class Parts:
             auth_timeout_s=connection.auth_timeout_s,
             activity_timeout_s=connection.activity_timeout_s,
             ping_s=connection.ping_s,
+            # A client that knows the timeout has spoken within it, or is gone.
+            pong_timeout_s=connection.activity_timeout_s,
             expiry_spread_s=connection.expiry_spread_s,
         )
 

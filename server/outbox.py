@@ -36,7 +36,7 @@ class Outbox:
 
     def pause(self) -> None:
         """Stop writing: the transport's buffer is full."""
-        if self.offer != _drop:
+        if self.offer not in (_drop, self._keep):
             self._waiting = []
             self.offer = self._keep
 

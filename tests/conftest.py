@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.harness import Server, ended, make_server
+from tests.harness import Server, ended, make_server, started
 
 StartServer = Callable[..., Awaitable[Server]]
 
@@ -18,9 +17,7 @@ StartServer = Callable[..., Awaitable[Server]]
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server with default settings and an embedded Valkey, for the whole session."""
     log = tmp_path_factory.mktemp("shared") / "server.log"
-    with ended(make_server(log, {})) as running:
-        running.start()
-        asyncio.run(running.wait_until_ready())
+    with started(log, {}) as running:
         yield running
 
 

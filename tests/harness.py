@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,17 @@ def token(sub: str = "staff-1", *, secret: str = JWT_SECRET, **claims: Any) -> s
     return jwt.encode({**base, **claims}, secret, algorithm="HS256")
 
 
+def guest_token(booking: str, *scopes: str, hotel: str = HOTEL, **claims: Any) -> str:
+    """Return a JWT for the guest of one booking; without scopes, STATUS_READ."""
+    given = {"kind": "guest", "booking_id": booking, "scope": list(scopes) or ["STATUS_READ"]}
+    return token(f"guest-{booking}", hotels=[hotel], **{**given, **claims})
+
+
+def new_hotel() -> str:
+    """Return the slug of a hotel that no other test speaks of."""
+    return f"hotel-{uuid.uuid4().hex[:12]}"
+
+
 def room_updated(room: str = "101", *, hotel: str = HOTEL, **payload: Any) -> dict[str, Any]:
     """Return a complete `room_updated` envelope without an event id of its own."""
     return {
@@ -91,13 +103,14 @@ async def eventually(
 
 @dataclass
 class Server:
-    """One `bellhop serve` process on loopback, and the ways to talk to it."""
+    """One `bellhop serve` (or `demo`) process on loopback, and the ways to talk to it."""
 
     port: int
     environment: dict[str, str]
     log_file: Path
     arguments: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
+    subcommand: str = "serve"
 
     @property
     def url(self) -> str:
@@ -119,7 +132,7 @@ class Server:
 
     def start(self) -> None:
         """Start the process; `wait_until_ready` follows."""
-        command = [sys.executable, "-m", "server", "serve", "--port", str(self.port)]
+        command = [sys.executable, "-m", "server", self.subcommand, "--port", str(self.port)]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, *self.arguments],
@@ -157,7 +170,11 @@ class Server:
 
     def connect(self, path: str = "", *, query: str = "protocol=7", **options: Any) -> Any:
         """Open a raw WebSocket; ``path`` goes before `/app/{key}`."""
-        url = f"ws://127.0.0.1:{self.port}{path}/app/{APP_KEY}?{query}"
+        return self.dial(f"{path}/app/{APP_KEY}?{query}", **options)
+
+    def dial(self, target: str, **options: Any) -> Any:
+        """Open a raw WebSocket to any path and query."""
+        url = f"ws://127.0.0.1:{self.port}{target}"
         return websockets.connect(url, open_timeout=DEADLINE_S, proxy=None, **options)
 
     @contextlib.asynccontextmanager
@@ -299,3 +316,12 @@ def ended(server: Server) -> Iterator[Server]:
         if server.process is not None:
             server.end()
     assert "Traceback" not in server.log, server.log
+
+
+@contextlib.contextmanager
+def started(log_file: Path, settings: Mapping[str, str], *arguments: str) -> Iterator[Server]:
+    """Start a server for a fixture that outlives a test, and end it."""
+    with ended(make_server(log_file, settings, *arguments)) as server:
+        server.start()
+        asyncio.run(server.wait_until_ready())
+        yield server

@@ -57,7 +57,8 @@ class Publication:
 
     def static_header(self) -> bytes:
         """Encode what the publisher knows of the header."""
-        conflation_key = self.conflation_key.encode()[:65_535]
+        # Cut between characters: half of one would make the message unreadable.
+        conflation_key = self.conflation_key.encode()[:65_535].decode(errors="ignore").encode()
         parts = [
             _short(self.event_id),
             _short(self.hotel_slug),

@@ -17,6 +17,7 @@ from auth.errors import AuthError, SignatureInvalid
 from auth.principal import Principal, principal_from_claims
 from channels_spec.contract import ChannelMatch
 from channels_spec.pusher import SERVER_TO_USER_PREFIX, ChannelKind, kind_of
+from server.protocol import frames
 from server.protocol.commands import Subscribe
 from server.protocol.errors import SubscriptionRefused
 from server.protocol.rules import Rules
@@ -84,7 +85,7 @@ def signed_principal(
 def _own_user_channel(channel: str, speaker: Speaker) -> Admitted | None:
     if speaker.user_id is None and speaker.may_yet_authenticate:
         return None
-    if channel != SERVER_TO_USER_PREFIX + (speaker.user_id or ""):
+    if speaker.user_id is None or channel != SERVER_TO_USER_PREFIX + speaker.user_id:
         raise SubscriptionRefused(channel, 403, "the channel is of another user")
     return Admitted(Subscription(PLAIN_GRANT, by_principal=False))
 
@@ -140,7 +141,13 @@ def _member(channel: str, said: channel_auth.ChannelData | None, speaker: Speake
     if kind_of(channel) is not ChannelKind.PRESENCE:
         return None
     if said is not None:
-        return Member(said.user_id, said.user_info)
-    if speaker.user_id is None:
+        member = Member(said.user_id, said.user_info)
+    elif speaker.user_id is not None:
+        member = Member(speaker.user_id, speaker.user_info)
+    else:
         raise SubscriptionRefused(channel, 401, "a presence channel needs channel_data")
-    return Member(speaker.user_id, speaker.user_info)
+    try:
+        frames.subscription_succeeded(channel, member.roster())
+    except TypeError:  # orjson reads four times as deep as it writes
+        raise SubscriptionRefused(channel, 403, "user_info is nested too deeply") from None
+    return member

@@ -86,8 +86,10 @@ def parse(text: bytes) -> Command:
             return Pong()
         case Event.SUBSCRIBE:
             data = _data(message, event)
-            channel_data = _text(data, "channel_data", event) if "channel_data" in data else None
-            return Subscribe(_channel(data, event), _text(data, "auth", event), channel_data)
+            auth, channel_data = _text(data, "auth", event), None
+            if data.get("channel_data") is not None:
+                channel_data = _text(data, "channel_data", event)
+            return Subscribe(_channel(data, event), auth, channel_data)
         case Event.UNSUBSCRIBE:
             return Unsubscribe(_channel(_data(message, event), event))
         case Event.SIGNIN:

@@ -11,6 +11,7 @@ order of arrival, as soon as it is known who speaks. Nobody in time: the connect
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import IntEnum
 from typing import Final, assert_never
 
@@ -31,6 +32,8 @@ MAX_PARKED: Final = 256
 """Subscribes that wait for authentication; one more closes with 4100."""
 MAX_PARKED_BYTES: Final = 256 * 1024
 MAX_SUBSCRIPTIONS: Final = 1_000
+LATEST_TICK_S: Final = 1.0
+"""How late a `tick` may come: what must not happen too late is due that much earlier."""
 
 
 class Way(IntEnum):
@@ -121,6 +124,8 @@ class Connection:
         if user.id != principal.sub:
             reason = "user_data.id differs from the token's subject"
             return [Close(CloseCode.UNAUTHORIZED, reason)]
+        # Only the id was held against the token; the rest of user_data is the client's word.
+        user = replace(user, user_info={"name": principal.name})
         return self._signed_in(user, asked.user_data, principal, now)
 
     def token_refused(self, error: AuthError) -> list[Effect]:
@@ -217,13 +222,12 @@ class Connection:
                 assert_never(command)
 
     def _subscribe(self, command: commands.Subscribe, now: float) -> list[Effect]:
-        subscription = self._subscriptions.get(command.channel)
-        if subscription is not None:
-            subscription.apply(Input.SUBSCRIBE)
-            if subscription.state is State.SUBSCRIBED:
-                return [self._succeeded(command.channel, subscription)]
+        known = self._subscriptions.get(command.channel)
+        if known is not None and known.state is not State.LEAVING:
+            if known.state is State.SUBSCRIBED:
+                return [self._succeeded(command.channel, known)]
             return []
-        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
+        if known is None and len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
             reason = f"more than {MAX_SUBSCRIPTIONS} subscriptions on one connection"
             return [Close(CloseCode.OVER_CAPACITY, reason)]
         try:
@@ -238,8 +242,12 @@ class Connection:
             self._signed_until = min(until, self._signed_until or until)
         self._proven = self._proven or admitted.proven
         subscription = admitted.subscription
-        subscription.apply(Input.SUBSCRIBE)
         self._subscriptions[command.channel] = subscription
+        if known is not None:
+            # It has not left yet: the fan-out still holds it, by the right that it had before.
+            subscription.state = known.apply(Input.SUBSCRIBE)
+            return [Regroup(command.channel, subscription.grant)]
+        subscription.apply(Input.SUBSCRIBE)
         return [Join(command.channel, subscription.grant)]
 
     def _speaker(self) -> Speaker:
@@ -296,8 +304,7 @@ class Connection:
         self._token_until = self._before(principal.exp, now)
         effects: list[Effect] = []
         for channel, subscription in list(self._subscriptions.items()):
-            if subscription.by_principal:
-                effects += self._rejudge(channel, subscription, principal)
+            effects += self._rejudge(channel, subscription, principal)
         return effects + self._admitted(now)
 
     def _admitted(self, now: float) -> list[Effect]:
@@ -307,13 +314,16 @@ class Connection:
         effects: list[Effect] = []
         for parked in self._unpark():
             effects += self._subscribe(parked, now)
+            if isinstance(effects[-1], Close):
+                break
         return effects
 
     def _rejudge(
         self, channel: str, subscription: Subscription, principal: Principal
     ) -> list[Effect]:
         match = self._rules.contract.match(channel)
-        if match is None:
+        leaving = subscription.state is State.LEAVING
+        if match is None or leaving or not subscription.by_principal:
             return []
         decision = access.decide(principal, match)
         if isinstance(decision, Refusal):
@@ -327,7 +337,7 @@ class Connection:
     def _before(self, exp: float, now: float) -> float:
         """Return when to close for a token: before its end, those of one minute spread."""
         spread = min(self._rules.expiry_spread_s, max(exp - now, 0.0) / 2)
-        return exp - self._spread * spread
+        return exp - LATEST_TICK_S - self._spread * spread
 
     # --- parking ---------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import unquote
 
@@ -101,7 +100,7 @@ class Door:
             return Turned(
                 CloseCode.NO_PROTOCOL, "the query names no protocol; 5, 6 and 7 are spoken"
             )
-        if not protocol.isdecimal() or int(protocol[:9]) not in PROTOCOL_VERSIONS:
+        if protocol not in map(str, PROTOCOL_VERSIONS):
             return Turned(CloseCode.UNSUPPORTED_PROTOCOL, "protocols 5, 6 and 7 are spoken")
         if not self._origins.allows(origin):
             return Turned(CloseCode.UNAUTHORIZED, "the page's origin is not allowed")
@@ -128,11 +127,12 @@ def cookie_token(header: str | None) -> str | None:
     """Return the token in a Cookie header, if there is one."""
     if not header:
         return None
-    try:
-        morsel = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return None
-    return morsel.value if morsel is not None and morsel.value else None
+    # Not by http.cookies: it takes nothing at all where one cookie of somebody else's is odd.
+    for pair in header.split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name == COOKIE and value:
+            return value.strip('"')
+    return None
 
 
 def _query(text: str) -> dict[str, str]:

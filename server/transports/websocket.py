@@ -218,7 +218,9 @@ class WebSocketProtocol(asyncio.Protocol):
         data = bytes(frame.data)
         if not frame.fin or self._fragments is not None:
             fragments = self._fragments = self._fragments or []
-            fragments.append(data)
+            if data:
+                # Only bytes count against the largest message: empty pieces would pile up for ever.
+                fragments.append(data)
             if not frame.fin:
                 return
             data, self._fragments = b"".join(fragments), None

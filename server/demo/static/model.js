@@ -42,6 +42,7 @@ export class Hotel {
   businessDate = "";
   #seen = new RecentIds();
   #datedAt = -Infinity;
+  #last = new Map();
 
   // Take the REST answer; a row that an event has changed since keeps the event's state.
   load(snapshot) {
@@ -68,6 +69,7 @@ export class Hotel {
     const id = typeof meta.event_id === "string" ? meta.event_id : "";
     const parsed = Date.parse(meta.ts);
     const ts = Number.isNaN(parsed) ? Date.now() : parsed;
+    const inOrder = this.#advances(channel, meta);
     const { payload } = body;
     const isRoom = name.startsWith("room");
     const rows = name === "rooms_updated" ? payload.rooms : [payload];
@@ -78,11 +80,11 @@ export class Hotel {
     if (name === "room_deleted") {
       this.rooms.delete(roomNumber(payload.room_number));
     } else if (isRoom) {
-      applied.rooms = rows.map((row) => this.#putRoom(row, ts)).filter(Boolean);
+      applied.rooms = rows.map((row) => this.#putRoom(row, ts, inOrder)).filter(Boolean);
       if (applied.rooms.length === 0) throw new TypeError("no room number");
     } else if (payload.booking_id !== undefined) {
       applied.before = this.bookings.get(String(payload.booking_id));
-      applied.booking = this.#putBooking({ ...impliedBy(name, meta.ts), ...payload }, ts);
+      applied.booking = this.#putBooking({ ...impliedBy(name, meta.ts), ...payload }, ts, inOrder);
     }
     return applied;
   }
@@ -131,11 +133,22 @@ export class Hotel {
     }
   }
 
-  #putRoom(row, ts) {
+  // Whether an event comes after all others of its channel. The server numbers them in the order in
+  // which they count; a producer's clock (meta.ts) only decides where there is no number to go by.
+  #advances(channel, meta) {
+    if (!Number.isInteger(meta.sequence)) return false;
+    const last = this.#last.get(channel);
+    if (last && last.epoch === meta.epoch && last.sequence >= meta.sequence) return false;
+    this.#last.set(channel, { epoch: meta.epoch, sequence: meta.sequence });
+    return true;
+  }
+
+  #putRoom(row, ts, inOrder = false) {
     const number = roomNumber(row.room_number) ?? this.#numberOf(row.room_id);
     if (number === null) return null;
     const known = this.rooms.get(number);
-    if (known && known.ts > ts) return known;
+    if (known && known.ts > ts && !inOrder) return known;
+    ts = Math.max(ts, known?.ts ?? ts);
     const room = { number, type: "", status: "UNKNOWN", occupied: false, guests: [], guestCount: 0, maintenance: false, notes: "", priority: null, ...known, ts };
     const status = row.room_status ?? row.status;
     if (typeof status === "string") room.status = status.toUpperCase();
@@ -161,10 +174,11 @@ export class Hotel {
     return null;
   }
 
-  #putBooking(row, ts) {
+  #putBooking(row, ts, inOrder = false) {
     const id = String(row.booking_id);
     const known = this.bookings.get(id);
-    if (known && known.ts > ts) return known;
+    if (known && known.ts > ts && !inOrder) return known;
+    ts = Math.max(ts, known?.ts ?? ts);
     const booking = { ...known, ...row, booking_id: id, ts };
     booking.status = String(booking.status ?? "CONFIRMED").toUpperCase();
     const number = roomNumber(booking.room_number ?? booking.room);
