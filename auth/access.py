@@ -8,7 +8,7 @@ hotel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from auth.principal import GuestScope, HotelGrant, Kind, Principal, Role
 from channels_spec.contract import Audience, ChannelFamily, ChannelMatch
@@ -64,6 +64,8 @@ def decide(principal: Principal, match: ChannelMatch) -> Grant | Refusal:
         case Audience.CONVERSATION_MEMBERS:
             member = principal.kind is Kind.STAFF and match.subject in principal.conversations
             return _personal(principal, match, mine=member, owner="a conversation of others")
+        case other:
+            assert_never(other)
 
 
 def least_grant(match: ChannelMatch) -> Grant:

@@ -1,0 +1,378 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from auth.access import PLAIN_GRANT, Grant
+from auth.errors import TokenInvalid
+from auth.principal import Principal
+from channels_spec.pusher import CloseCode
+from server.protocol.connection import Way
+from server.protocol.effects import Close, Join, Leave, Regroup, VerifyToken
+from server.protocol.rules import Rules
+from tests.people import CONTRACT, NOW, guest, principal, staff
+from tests.server.protocol.talk import (
+    JWT,
+    PUSHER,
+    ROOMS,
+    Talk,
+    authenticated,
+    decoded,
+    refused,
+    signed_in,
+    succeeded,
+)
+
+GRANT = Grant(views=(("grand", "staff"),))
+FINANCE = Grant(views=(("grand", "finance"),))
+USER = {"id": "staff-1"}
+OTHERS = "the token does not name the hotel grand"
+NO_TOKEN = "the signed-in user_data carries no token for guarded channels"
+EXPIRED = Close(CloseCode.TOKEN_EXPIRED, "the token expires: reconnect with a fresh one")
+
+
+def unauthorized(reason: str) -> Close:
+    return Close(CloseCode.UNAUTHORIZED, reason)
+
+
+def parked(*channels: str) -> Talk:
+    """Return a conversation in which nobody is known yet and channels wait."""
+    talk = Talk(PUSHER)
+    talk.open()
+    for channel in channels:
+        assert talk.subscribe(channel) == []
+    return talk
+
+
+def hearing(who: Principal, *channels: str, rules: Rules = PUSHER) -> Talk:
+    """Return a conversation with somebody who hears channels."""
+    talk = Talk(rules)
+    talk.open(who)
+    for channel in channels:
+        talk.hear(channel)
+    return talk
+
+
+# --- signin --------------------------------------------------------------------------------------
+
+
+def test_signin_by_token_asks_to_verify_it() -> None:
+    """What looks like a JWT is one; whose it is, the session finds out."""
+    text = '{"id":"staff-1"}'
+    asked = parked().say("pusher:signin", {"auth": JWT, "user_data": text})
+    assert asked == [VerifyToken(JWT, text)]
+
+
+def test_signin_by_token_releases_what_waited() -> None:
+    """Success echoes the very user_data, then the parked channels are judged."""
+    talk = parked(ROOMS, "#server-to-user-staff-1")
+    assert talk.signin_by_token(staff("grand"), USER) == [
+        signed_in(USER),
+        Join(ROOMS, GRANT),
+        Join("#server-to-user-staff-1", PLAIN_GRANT),
+    ]
+
+
+@pytest.mark.parametrize(
+    "user, reason",
+    [
+        ({"id": "staff-2"}, "user_data.id differs from the token's subject"),
+        ({"id": "staff-1\n"}, "id in user_data contains a character that is not allowed"),
+        ({"id": ""}, "id in user_data must not be empty"),
+        ({}, "id in user_data must be a string or a whole number"),
+        ("", "user_data is not JSON"),
+        ("[" * 100, "user_data is not JSON"),
+    ],
+)
+def test_signin_by_token_is_refused_for_another_user(user: Any, reason: str) -> None:
+    """The client writes user_data: its id must be the token's subject, or there is no signin."""
+    talk = parked(ROOMS)
+    assert talk.signin_by_token(staff("grand"), user) == [unauthorized(reason)]
+    assert talk.connection.principal is None
+
+
+def test_signin_by_token_takes_no_more_than_the_id_from_the_client() -> None:
+    """Whom others see on a roster is whom the token names, not what the client says of itself."""
+    talk = Talk(PUSHER)
+    talk.open()
+    talk.signin_by_token(
+        staff("grand", name="Zoë"), {"id": "staff-1", "user_info": {"name": "The Director"}}
+    )
+    talk.subscribe_signed("presence-x")
+    roster = {"presence": {"ids": ["staff-1"], "hash": {"staff-1": {"name": "Zoë"}}, "count": 1}}
+    assert talk.joined("presence-x") == [succeeded("presence-x", roster)]
+
+
+def test_signin_by_signature_opens_what_its_token_opens() -> None:
+    """user_data that we signed carries claims: the signature makes them true."""
+    user = {**USER, "bellhop": staff("grand", roles=["finance"]).claims()}
+    talk = parked(ROOMS)
+    assert talk.signin(user) == [signed_in(user), Join(ROOMS, FINANCE)]
+    assert talk.connection.deadline() == NOW + 20
+
+
+def test_signin_without_a_token_opens_the_users_own_channel_alone() -> None:
+    """A backend's own user_data: the connection stays, guarded channels are refused."""
+    talk = parked(ROOMS, "#server-to-user-staff-1", "#server-to-user-other")
+    assert talk.signin(USER) == [
+        signed_in(USER),
+        refused(ROOMS, 403, NO_TOKEN),
+        Join("#server-to-user-staff-1", PLAIN_GRANT),
+        refused("#server-to-user-other", 403, "the channel is of another user"),
+    ]
+    assert talk.subscribe(ROOMS) == [refused(ROOMS, 403, NO_TOKEN)]
+    assert talk.tick(10) == []
+
+
+@pytest.mark.parametrize(
+    "auth, reason",
+    [
+        ("", "signin: auth must have the form KEY:SIGNATURE"),
+        ("other:00", "signin: auth was made with the key of another app"),
+        ("app-key:00", "signin: auth signature does not match"),
+        ("app-key:00.00.00", "signin: auth signature does not match"),
+    ],
+)
+def test_signin_is_refused_with_a_wrong_signature(auth: str, reason: str) -> None:
+    """There is no use in retrying it: 4009."""
+    data = {"auth": auth, "user_data": '{"id":"staff-1"}'}
+    assert parked().say("pusher:signin", data) == [unauthorized(reason)]
+
+
+@pytest.mark.parametrize(
+    "user, reason",
+    [
+        ("x", "signin: user_data is not JSON"),
+        ({}, "signin: id in user_data must be a string or a whole number"),
+        ({**USER, "bellhop": {"exp": NOW}}, "signin: the token has expired"),
+        ({**USER, "bellhop": {"exp": NOW + 9, "kind": None}}, 'signin: claim "kind" must be one'),
+    ],
+)
+def test_signin_is_refused_when_what_is_signed_makes_no_sense(user: Any, reason: str) -> None:
+    """The app signed it, yet it names nobody, or claims that are no longer or never were good."""
+    (close,) = parked().signin(user)
+    assert close.code is CloseCode.UNAUTHORIZED
+    assert close.reason.startswith(reason)
+
+
+def test_signin_of_the_same_user_again_succeeds() -> None:
+    """With a fresh token it renews; without one what is known stays known."""
+    talk = hearing(staff("grand"), ROOMS)
+    for _ in range(2):
+        assert talk.signin_by_token(staff("grand"), USER) == [signed_in(USER)]
+    assert talk.signin(USER) == [signed_in(USER)]
+    assert talk.subscribe("grand.booking") == [Join("grand.booking", GRANT)]
+
+
+def test_signin_of_another_user_is_refused() -> None:
+    """A connection that is one user's stays that user's, whichever way the other comes."""
+    talk = hearing(staff("grand"))
+    talk.signin(USER)
+    other = unauthorized("the connection is signed in as another user")
+    assert talk.signin({"id": "staff-2"}) == [other]
+    assert talk.signin_by_token(staff("grand", sub="staff-2"), {"id": "staff-2"}) == [other]
+    assert talk.connection.principal == staff("grand")
+
+
+def test_signin_replaces_a_lighter_way() -> None:
+    """A signin weighs more than a cookie: what is heard by right of the cookie is judged anew."""
+    talk = Talk()
+    talk.open(staff("grand", "sea-view", sub="cookie"), Way.COOKIE)
+    talk.hear(ROOMS)
+    talk.hear("sea-view.rooms")
+    assert talk.signin_by_token(staff("grand", roles=["admin"]), USER) == [
+        signed_in(USER),
+        Regroup(ROOMS, FINANCE),
+        Leave("sea-view.rooms"),
+        refused("sea-view.rooms", 403, "the token does not name the hotel sea-view"),
+    ]
+    assert talk.connection.principal == staff("grand", roles=["admin"])
+    # The cookie cannot take it back.
+    talk.open(staff("sea-view", sub="cookie"), Way.COOKIE)
+    assert talk.connection.principal == staff("grand", roles=["admin"])
+
+
+# --- renewal -------------------------------------------------------------------------------------
+
+
+def test_renewal_asks_to_verify_the_token() -> None:
+    """`bellhop:auth` carries nothing but the token."""
+    assert parked().say("bellhop:auth", {"token": JWT}) == [VerifyToken(JWT, None)]
+
+
+def test_renewal_tells_the_new_end() -> None:
+    """Answered by `bellhop:authenticated`, never by signin_success, however the token came."""
+    fresh = principal(exp=NOW + 7200, hotels=["grand"])
+    for way in (Way.COOKIE, Way.PATH, Way.HEADER):
+        talk = Talk(spread=0.5)
+        talk.open(staff("grand"), way)
+        assert talk.renew(fresh) == [authenticated(NOW + 7200)]
+    talk = Talk()
+    talk.open()
+    talk.signin_by_token(staff("grand"), USER)
+    assert talk.renew(fresh) == [authenticated(NOW + 7200)]
+
+
+def test_renewal_is_the_first_authentication_when_nobody_is_known() -> None:
+    """A client may bring its token as an event instead of signing in."""
+    fresh = staff("grand")
+    assert parked(ROOMS).renew(fresh) == [authenticated(fresh.exp), Join(ROOMS, GRANT)]
+
+
+def test_renewal_by_another_subject_is_refused() -> None:
+    """A fresh token of somebody else is no renewal: 4009, and nothing changes hands."""
+    talk = hearing(staff("grand"), ROOMS)
+    assert talk.renew(staff("grand", sub="staff-2")) == [
+        unauthorized("the fresh token is of another subject")
+    ]
+    assert talk.connection.principal == staff("grand")
+
+
+@pytest.mark.parametrize("event", ["pusher:signin", "bellhop:auth"])
+def test_bad_token_closes(event: str) -> None:
+    """What was presented explicitly and is bad ends the connection, with the reason."""
+    talk = parked()
+    data = {"token": JWT, "auth": JWT, "user_data": "{}"}
+    assert isinstance(talk.say(event, data)[0], VerifyToken)
+    effects = talk.connection.token_refused(TokenInvalid("the signature does not match"))
+    assert decoded(effects) == [unauthorized("the signature does not match")]
+
+
+def test_renewal_that_changes_hotels_judges_everything_anew() -> None:
+    """What the fresh token no longer opens ends with an error, what it opens otherwise moves."""
+    talk = hearing(
+        staff("grand", "sea-view", {"slug": "annex", "id": 1}),
+        ROOMS,
+        "sea-view.rooms",
+        "staff-hotel-1",
+        "guest-booking-7",
+        "x",
+    )
+    talk.subscribe_signed("private-grand.booking")
+    fresh = staff({"slug": "sea-view", "roles": ["manager"]}, "new")
+    assert talk.renew(fresh) == [
+        authenticated(fresh.exp),
+        Leave(ROOMS),
+        refused(ROOMS, 403, OTHERS),
+        Regroup("sea-view.rooms", Grant(views=(("sea-view", "finance"),))),
+        Leave("staff-hotel-1"),
+        refused("staff-hotel-1", 403, "the token names no hotel with the id 1"),
+        Regroup("guest-booking-7", Grant(views=(("new", "guest"), ("sea-view", "guest")))),
+    ]
+    # What the principal has no part in stays: an open channel, and what a signature opened.
+    assert talk.connection.channels == [
+        "sea-view.rooms",
+        "guest-booking-7",
+        "x",
+        "private-grand.booking",
+    ]
+
+
+def test_right_that_is_lost_while_joining_is_lost() -> None:
+    """A subscription that has not joined yet leaves as soon as it has, without a success."""
+    talk = Talk()
+    talk.open(staff("grand"))
+    talk.subscribe(ROOMS)
+    assert talk.renew(staff("sea-view"))[1:] == [refused(ROOMS, 403, OTHERS)]
+    assert talk.joined(ROOMS) == [Leave(ROOMS)]
+    assert talk.connection.channels == []
+
+
+def test_right_that_is_lost_while_joining_cannot_be_asked_back() -> None:
+    """A channel asked for again while it leaves is judged again, by who speaks now."""
+    talk = Talk()
+    talk.open(staff("grand"))
+    talk.subscribe(ROOMS)
+    talk.renew(staff("sea-view"))
+    assert talk.subscribe(ROOMS) == [refused(ROOMS, 403, OTHERS)]
+    assert talk.joined(ROOMS) == [Leave(ROOMS)]
+
+
+def test_channel_asked_for_again_while_it_leaves_is_heard_by_the_new_right() -> None:
+    """The fan-out still has it under the old grant: it moves before it joins."""
+    talk = Talk()
+    talk.open(staff("grand", roles=["finance"]))
+    talk.subscribe(ROOMS)
+    talk.unsubscribe(ROOMS)
+    # What the client has left is nothing to be told of.
+    assert talk.renew(staff("grand"))[1:] == []
+    assert talk.subscribe(ROOMS) == [Regroup(ROOMS, GRANT)]
+    assert talk.joined(ROOMS) == [succeeded(ROOMS)]
+
+
+def test_renewal_changes_nothing_when_the_rights_are_the_same() -> None:
+    """An unchanged grant moves nobody."""
+    talk = hearing(staff("grand"), ROOMS, "guest-booking-7")
+    fresh = staff("grand", exp=NOW + 9000)
+    assert talk.renew(fresh) == [authenticated(fresh.exp)]
+
+
+def test_renewal_of_a_guest_follows_its_booking_and_scopes() -> None:
+    """Another booking ends the old one's channel; another scope changes the view."""
+    talk = Talk()
+    talk.open(guest("7", "STATUS_READ"))
+    talk.hear("guest-booking-7")
+    both = guest("7", "STATUS_READ", "CHAT")
+    grant = Grant(views=(("grand", "guest"),), no_hotel="guest")
+    assert talk.renew(both)[1:] == [Regroup("guest-booking-7", grant)]
+    moved = (
+        guest("8", "CHAT", sub="guest-7")
+        if False
+        else principal("guest-7", kind="guest", hotels=["grand"], booking_id="8", scope=["CHAT"])
+    )
+    assert talk.renew(moved)[1:] == [
+        Leave("guest-booking-7"),
+        refused("guest-booking-7", 403, "the token is for another booking"),
+    ]
+
+
+# --- the end of a token --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "life, spread, closes_after",
+    [(3600, 0.0, 3600), (3600, 0.5, 3585), (3600, 0.999, 3570.03), (40, 0.5, 30), (4, 1.0, 2)],
+)
+def test_connection_closes_before_its_token_ends(
+    life: float, spread: float, closes_after: float
+) -> None:
+    """Spread over the seconds before `exp`, never after; of a short life over half of it."""
+    talk = Talk(Rules(CONTRACT, ping_s=10_000), spread=spread)
+    talk.open(principal(exp=NOW + life))
+    assert talk.connection.deadline() == pytest.approx(NOW + closes_after)
+    assert talk.tick(closes_after - 0.01) == []
+    assert talk.tick(0.02) == [EXPIRED]
+
+
+def test_renewal_moves_the_end() -> None:
+    """The connection lives as long as the token that it was renewed with, longer or shorter."""
+    talk = Talk(Rules(CONTRACT, ping_s=10_000))
+    talk.open(principal(exp=NOW + 100))
+    talk.renew(principal(exp=NOW + 1000))
+    assert talk.connection.deadline() == NOW + 1000
+    talk.renew(principal(exp=NOW + 50))
+    assert talk.connection.deadline() == NOW + 50
+    assert talk.tick(50) == [EXPIRED]
+
+
+def test_signed_subscription_ends_with_the_token_behind_it() -> None:
+    """Claims inside channel_data end like any token's; a renewal of another does not save them."""
+    talk = Talk(Rules(CONTRACT, ping_s=10_000))
+    talk.open(principal(exp=NOW + 1000))
+    for life in (300, 200, 400):
+        claims = principal(exp=NOW + life, hotels=["grand", f"h{life}"]).claims()
+        talk.subscribe_signed(f"private-h{life}.rooms", {"user_id": "9", "bellhop": claims})
+    assert talk.connection.deadline() == NOW + 200
+    talk.renew(principal(exp=NOW + 5000))
+    assert talk.connection.deadline() == NOW + 200
+    assert talk.tick(200) == [EXPIRED]
+
+
+def test_signed_subscription_without_a_token_lasts_as_long_as_the_socket() -> None:
+    """A backend's own signature has no end."""
+    talk = Talk(Rules(CONTRACT, ping_s=10_000))
+    talk.open()
+    talk.subscribe_signed("private-grand.rooms")
+    talk.tick(10)
+    assert talk.connection.deadline() == NOW + 10_000
