@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, cast
 
 import yaml
+
+from channels_spec.validate import PayloadCheck
 
 HOTEL_CONTRACT: Final = Path(__file__).with_name("hotel.asyncapi.yaml")
 _PARAMETER: Final = re.compile(r"\{([a-z_]+)\}")
@@ -69,9 +71,17 @@ class EventSpec:
     """One event of a family."""
 
     name: str
+    """Empty for the one that stands for every unlisted name of its family."""
     fields: tuple[str, ...] = ()
     """The payload fields that a view with ``listed_fields_only`` lets through."""
     guest_scope: str = "STATUS_READ"
+    check: PayloadCheck | None = None
+    scope: tuple[str, ...] = ()
+    """Keys that ``meta.scope`` should have."""
+    summary: str = ""
+    deprecated: bool = False
+    not_cards: frozenset[str] = frozenset()
+    """Fields whose numbers may look like card numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,10 @@ class ChannelFamily:
     """Least view first."""
     private_twin: bool = False
     roster: bool = False
-    accepts_unlisted: bool = False
+    unlisted: EventSpec | None = None
+    """What stands for every snake_case name that is not listed; ``None``: there are none."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Events that ``unlisted`` does not stand for, and the address that they belong to."""
 
     @property
     def named_by_slug(self) -> bool:
@@ -168,9 +181,10 @@ def _contract(document: Mapping[str, object]) -> Contract:
         name: _view(name, _mapping(spec, f"x-bellhop-views.{name}"))
         for name, spec in _mapping(document.get("x-bellhop-views"), "x-bellhop-views").items()
     }
+    channels = _mapping(document.get("channels"), "channels")
     families = [
         _family(document, name, _mapping(spec, f"channels.{name}"), views)
-        for name, spec in _mapping(document.get("channels"), "channels").items()
+        for name, spec in channels.items()
     ]
     families.sort(key=lambda family: len(_PARAMETER.sub("", family.address)), reverse=True)
     info = _mapping(document.get("info"), "info")
@@ -223,17 +237,23 @@ def _family(
     if not used or any(view not in views for view in used):
         raise ContractError(f"{where}.x-bellhop-views: expected names from x-bellhop-views")
     private_twin = spec.get("x-bellhop-private-twin") is True
+    events = _events(document, _mapping(spec.get("messages"), f"{where}.messages"), where)
+    unlisted = spec.get("x-bellhop-unlisted")
+    if unlisted is not None and unlisted not in events:
+        raise ContractError(f"{where}.x-bellhop-unlisted: expected the name of a message here")
+    standing_in = events.pop(unlisted) if isinstance(unlisted, str) else None
     return ChannelFamily(
         name=name,
         address=address,
         pattern=_pattern(document, spec, address, where, private_twin=private_twin),
         audience=audience,
         categories=frozenset(_names(spec.get("x-bellhop-categories"), where)),
-        events=_events(document, _mapping(spec.get("messages"), f"{where}.messages"), where),
+        events=events,
         views=tuple(views[view] for view in used),
         private_twin=private_twin,
         roster=spec.get("x-bellhop-roster") is True,
-        accepts_unlisted=spec.get("x-bellhop-unlisted") == "snake_case",
+        unlisted=replace(standing_in, name="") if standing_in is not None else None,
+        elsewhere=_elsewhere(document, spec, where),
     )
 
 
@@ -269,14 +289,59 @@ def _events(
     events: dict[str, EventSpec] = {}
     for key, reference in messages.items():
         message = _resolve(document, reference, f"{where}.messages.{key}")
-        event = EventSpec(
-            name=str(message.get("name", key)),
-            fields=_names(message.get("x-bellhop-fields"), f"{where}.messages.{key}"),
-            guest_scope=str(message.get("x-bellhop-guest-scope", "STATUS_READ")),
-        )
+        event = _event(document, key, message, f"{where}.messages.{key}")
         for name in (event.name, *_names(message.get("x-bellhop-synonyms"), where)):
             events[name] = event
     return events
+
+
+def _event(
+    document: Mapping[str, object], key: str, message: Mapping[str, object], where: str
+) -> EventSpec:
+    return EventSpec(
+        name=str(message.get("name", key)),
+        fields=_names(message.get("x-bellhop-fields"), f"{where}.x-bellhop-fields"),
+        guest_scope=str(message.get("x-bellhop-guest-scope", "STATUS_READ")),
+        check=_payload_check(document, message, where),
+        scope=_names(message.get("x-bellhop-scope"), f"{where}.x-bellhop-scope"),
+        summary=str(message.get("summary", "")),
+        deprecated=message.get("x-bellhop-deprecated") is True,
+        not_cards=frozenset(_names(message.get("x-bellhop-not-cards"), where)),
+    )
+
+
+def _payload_check(
+    document: Mapping[str, object], message: Mapping[str, object], where: str
+) -> PayloadCheck | None:
+    """Compile the payload's part of a message, which is an envelope with more said of it."""
+    envelope = _mapping(message.get("payload", {}), f"{where}.payload")
+    parts = envelope.get("allOf", [envelope])
+    schemas = [
+        properties["payload"]
+        for part in (parts if isinstance(parts, list) else [])
+        if isinstance(part, dict) and isinstance(properties := part.get("properties"), dict)
+        if isinstance(properties.get("payload"), dict)
+    ]
+    if not schemas:
+        return None
+    components = _mapping(document.get("components", {}), "components")
+    try:
+        return PayloadCheck({"allOf": schemas}, _mapping(components.get("schemas", {}), "schemas"))
+    except ValueError as error:
+        raise ContractError(f"{where}.payload: {error}") from None
+
+
+def _elsewhere(
+    document: Mapping[str, object], spec: Mapping[str, object], where: str
+) -> dict[str, str]:
+    """Return the events of the channels that an unlisted event may not be of."""
+    channels = _mapping(document.get("channels"), "channels")
+    found: dict[str, str] = {}
+    for name in _names(spec.get("x-bellhop-unlisted-not-of"), f"{where}.x-bellhop-unlisted-not-of"):
+        other = _mapping(channels.get(name), f"channels.{name}")
+        for event in _mapping(other.get("messages"), f"channels.{name}.messages"):
+            found[event] = str(other.get("address"))
+    return found
 
 
 def _resolve(document: Mapping[str, object], value: object, where: str) -> Mapping[str, object]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from channels_spec.contract import ChannelMatch, EventSpec
+from channels_spec.faults import Fault
 from channels_spec.pusher import MAX_EVENT_NAME
 
 _SNAKE_CASE: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*", re.ASCII)
@@ -19,17 +20,6 @@ _SNAKE_CASE: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*", re.ASCII)
 _EVENT_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
 _MAX_SLUG: Final = 200
 _MAX_FILTER_VALUE: Final = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing wrong with a body: where (a JSON pointer) and what."""
-
-    pointer: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.pointer or '/'}: {self.message}"
 
 
 class NotAcceptable(ValueError):
@@ -95,7 +85,7 @@ def _legacy(
     spec, violations = _listed(match, event)
     fault = Fault("", "not an envelope of category, type, payload and meta")
     return Normalized(
-        event=spec.name if spec else event,
+        event=(spec.name if spec else "") or event,
         spec=spec,
         body=body,
         enveloped=False,
@@ -127,9 +117,14 @@ def _listed(match: ChannelMatch, event: str) -> tuple[EventSpec | None, list[Fau
     if len(event) > MAX_EVENT_NAME:
         raise NotAcceptable(Fault("/type", f"longer than {MAX_EVENT_NAME} characters"))
     spec = family.events.get(event)
-    if spec is not None or (family.accepts_unlisted and _SNAKE_CASE.fullmatch(event)):
+    if spec is None and event not in family.elsewhere and _SNAKE_CASE.fullmatch(event):
+        spec = family.unlisted
+    if spec is not None:
         return spec, []
-    fault = Fault("/type", f"{event!r} is not an event of {family.address}")
+    message = f"{event!r} is not an event of {family.address}"
+    if event in family.elsewhere:
+        message += f"; it belongs to {family.elsewhere[event]}"
+    fault = Fault("/type", message)
     if family.for_guests:
         raise NotAcceptable(fault)
     return None, [fault]
@@ -154,7 +149,9 @@ class _Envelope:
         spec, faults = _listed(self.match, event)
         self.violations += faults
         self._category()
-        self._scope()
+        self._scope(spec)
+        if spec is not None and spec.check is not None:
+            self.violations += spec.check.faults(self.body["payload"])
         hotel_slug = self._hotel_slug()
         event_id = self._event_id(new_id)
         if not isinstance(self.meta.get("ts"), str):
@@ -162,7 +159,7 @@ class _Envelope:
             self.meta["ts"] = now()
         for ours in ("sequence", "epoch"):
             self.meta.pop(ours, None)
-        name = spec.name if spec else event
+        name = (spec.name if spec else "") or event
         self.body["type"] = name
         # meta comes last: its end is where the broker's script splices the number in.
         del self.body["meta"]
@@ -215,13 +212,18 @@ class _Envelope:
                 fault += "; room bookings go to {hotel_slug}.room-bookings"
             self.violations.append(Fault("/category", fault))
 
-    def _scope(self) -> None:
+    def _scope(self, spec: EventSpec | None) -> None:
         scope = self.meta.get("scope")
         if isinstance(scope, str):
             self.warnings.append(Fault("/meta/scope", "a string accepted as the audience"))
             self.meta["scope"] = {"audience": scope}
         elif scope is not None and not isinstance(scope, dict):
             self.violations.append(Fault("/meta/scope", "must be an object"))
+        stated = self.meta.get("scope")
+        known = stated if isinstance(stated, dict) else {}
+        for key in spec.scope if spec is not None else ():
+            if key not in known:
+                self.warnings.append(Fault(f"/meta/scope/{key}", "missing"))
 
     def _hotel_slug(self) -> str:
         named, stated = self.match.hotel_slug, self.meta.get("hotel_slug")

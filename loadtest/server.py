@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import psutil  # type: ignore[import-untyped]  # psutil ships no annotations
+import psutil
 
 from loadtest.hotel import Keys
 

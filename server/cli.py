@@ -8,16 +8,14 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
 import click
 import httpx
 import orjson
-import uvloop
 from redis.exceptions import RedisError
 
 from auth.apps import App
@@ -28,13 +26,14 @@ from auth.tokens import TokenSigner
 from channels_spec.contract import Contract
 from server import logs
 from server.broker.redis import connect
-from server.config import Settings, load_settings, named
+from server.config import Settings, load_settings, named, read_settings
 from server.demo.keys import DEMO_JWT_SECRET, DEMO_SECRET
 from server.demo.run import demo_main
-from server.errors import ConfigError, ServerError
+from server.errors import ConfigError
 from server.node import Parts, bound_socket, running_node, serve
 from server.supervisor import supervise
 from server.tail import tail
+from server.usage import URL, Failed, Misconfigured, OneLine, misconfigured, run
 
 CONFIG = click.option(
     "--config",
@@ -48,66 +47,41 @@ _TAIL_S: Final = 86_400
 """How long `tail` may listen without coming back."""
 
 
-class _Failed(click.ClickException):
-    """An error that the user can mend: one line, exit code 1."""
-
-    def show(self, file: IO[str] | None = None) -> None:
-        del file
-        click.echo(f"bellhop: {self.message}", err=True)
-
-
-class _Misconfigured(_Failed):
-    """Wrong configuration: exit code 2."""
-
-    exit_code = 2
-
-
 def main() -> None:
     """Run the command line."""
     bellhop(prog_name="bellhop")
 
 
-@click.group()
-@click.version_option(package_name="bellhop-server")
+def _version() -> str:
+    try:
+        return version("bellhop-server")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@click.group(cls=OneLine)
+@click.version_option(_version())
 def bellhop() -> None:
     """Bellhop: a self-hosted, Pusher-compatible realtime server for hotels."""
 
 
+def _file(config: Path | None) -> Path | None:
+    return config or (Path("bellhop.toml") if Path("bellhop.toml").exists() else None)
+
+
 def _settings(config: Path | None, **command_line: object) -> Settings:
-    file = config or (Path("bellhop.toml") if Path("bellhop.toml").exists() else None)
     given = {path.replace("__", "."): value for path, value in command_line.items()}
     try:
-        return load_settings(file, os.environ, given)
+        return load_settings(_file(config), os.environ, given)
     except ConfigError as error:
-        raise _Misconfigured("\nbellhop: ".join(error.problems)) from None
+        raise misconfigured(error) from None
 
 
 def _parts(settings: Settings) -> Parts:
     try:
         return Parts(settings)
     except ConfigError as error:
-        raise _Misconfigured("\nbellhop: ".join(error.problems)) from None
-
-
-def run(main_: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a coroutine on uvloop; our own errors become one line, Ctrl-C a clean end."""
-    try:
-        with (
-            suppress(KeyboardInterrupt),
-            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-        ):
-            runner.run(main_())
-    except* ConfigError as group:
-        raise _Misconfigured("\nbellhop: ".join(_causes(group))) from None
-    except* ServerError as group:
-        raise _Failed("; ".join(_causes(group))) from None
-
-
-def _causes(group: BaseExceptionGroup[BaseException]) -> list[str]:
-    causes: list[str] = []
-    for error in group.exceptions:
-        causes += _causes(error) if isinstance(error, BaseExceptionGroup) else [str(error)]
-    return causes
+        raise misconfigured(error) from None
 
 
 @bellhop.command(name="serve")
@@ -172,14 +146,20 @@ def _supervise(settings: Settings, workers: int) -> None:
 def _refuse_demo_secrets(settings: Settings) -> None:
     for app in settings.all_apps:
         if app.secret.get_secret_value() == DEMO_SECRET:
-            raise _Misconfigured(f"{named('app.secret')}: this is the demo's; everybody knows it")
+            raise Misconfigured(f"{named('app.secret')}: this is the demo's; everybody knows it")
     if settings.jwt.secret and settings.jwt.secret.get_secret_value() == DEMO_JWT_SECRET:
-        raise _Misconfigured(f"{named('jwt.secret')}: this is the demo's; everybody knows it")
+        raise Misconfigured(f"{named('jwt.secret')}: this is the demo's; everybody knows it")
 
 
 @bellhop.command()
-@click.option("--port", type=int, default=6001, show_default=True)
-@click.option("--interval", type=float, default=1.5, show_default=True, help="Seconds a step.")
+@click.option("--port", type=click.IntRange(1, 65_534), default=6001, show_default=True)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.01, 3600),
+    default=1.5,
+    show_default=True,
+    help="Seconds a step.",
+)
 def demo(port: int, interval: float) -> None:
     """Run a simulated hotel with a front-desk page, on loopback only."""
     run(lambda: demo_main(port, interval, click.echo))
@@ -189,15 +169,25 @@ def demo(port: int, interval: float) -> None:
 @CONFIG
 def check(config: Path | None) -> None:
     """Check configuration, keys, contract and Redis; tells every problem."""
-    settings = _settings(config)
-    parts = _parts(settings)
-    problems: list[str] = []
+    try:
+        settings, problems, left_out = read_settings(_file(config), os.environ, {})
+    except ConfigError as error:
+        raise misconfigured(error) from None
+    parts = None
+    try:
+        parts = Parts(settings)
+    except ConfigError as error:
+        # What depends on a section that is known to be wrong is not worth telling.
+        problems += [text for text in error.problems if not text.startswith(left_out)]
 
     async def main_() -> None:
         url = settings.redis.url
-        if url is None:
+        try:
+            client = connect(url) if url is not None else None
+        except ValueError:
             return
-        client = connect(url)
+        if client is None:
+            return
         try:
             await client.ping()
         except (RedisError, OSError) as error:
@@ -206,8 +196,8 @@ def check(config: Path | None) -> None:
             await client.aclose()
 
     run(main_)
-    if problems:
-        raise _Misconfigured("\nbellhop: ".join(problems))
+    if parts is None or problems:
+        raise misconfigured(ConfigError(*problems))
     redis = "Redis answers" if settings.redis.url else "embedded Valkey (REDIS_URL is not set)"
     families = len(parts.contract.families)
     click.echo(
@@ -219,7 +209,7 @@ def check(config: Path | None) -> None:
 @CONFIG
 @click.argument("channels", nargs=-1, required=True)
 @click.option("--token", "jwt", help="The JWT to present; default: an operator's, made here.")
-@click.option("--url", envvar="BELLHOP_URL", default="http://127.0.0.1:6001", show_default=True)
+@URL
 def tail_command(
     *, config: Path | None, channels: tuple[str, ...], jwt: str | None, url: str
 ) -> None:
@@ -246,7 +236,13 @@ def tail_command(
 @click.option("--kind", type=click.Choice(["staff", "guest", "service"]), default="staff")
 @click.option("--booking", help="The guest's booking id.")
 @click.option("--scope", "scopes", multiple=True)
-@click.option("--ttl", type=int, default=3600, show_default=True, help="Seconds until it expires.")
+@click.option(
+    "--ttl",
+    type=click.IntRange(min=1),
+    default=3600,
+    show_default=True,
+    help="Seconds until it expires.",
+)
 def token(
     *,
     config: Path | None,
@@ -262,7 +258,9 @@ def token(
     """Print a JWT signed with the configured key."""
     settings = _settings(config)
     if settings.jwt.secret is None:
-        raise _Misconfigured(f"{named('jwt.secret')}: missing; a token is signed with it")
+        raise Misconfigured(f"{named('jwt.secret')}: missing; a token is signed with it")
+    if len(hotel_ids) > len(hotels):
+        raise Misconfigured("--hotel-id: more of them than of --hotel")
     now = int(time.time())
     claims: dict[str, object] = {"sub": sub, "iat": now, "exp": now + ttl, "kind": kind}
     claims["jti"] = str(uuid.uuid4())
@@ -282,7 +280,7 @@ def token(
         principal_from_claims(claims)
         click.echo(TokenSigner(settings.jwt.secret.get_secret_value()).sign(claims))
     except (AuthError, ValueError) as error:
-        raise _Misconfigured(str(error)) from None
+        raise Misconfigured(str(error)) from None
 
 
 def _put_jwt_expectations(settings: Settings, claims: dict[str, object]) -> None:
@@ -298,7 +296,7 @@ def _put_jwt_expectations(settings: Settings, claims: dict[str, object]) -> None
 @click.argument("event")
 @click.option("--data", default="{}", help="JSON, @FILE, or - for standard input.")
 @click.option("--via", type=click.Choice(["redis", "http"]), default="http", show_default=True)
-@click.option("--url", envvar="BELLHOP_URL", default="http://127.0.0.1:6001", show_default=True)
+@URL
 def publish(
     *, config: Path | None, channel: str, event: str, data: str, via: str, url: str
 ) -> None:
@@ -323,9 +321,9 @@ def _json(text: str) -> object:
             text = Path(text[1:]).read_text(encoding="utf-8")
         return orjson.loads(text)
     except OSError as error:
-        raise _Misconfigured(f"--data: {error.strerror or error}") from None
-    except orjson.JSONDecodeError as error:
-        raise _Misconfigured(f"--data is not valid JSON: {error}") from None
+        raise Misconfigured(f"--data: {error.strerror or error}") from None
+    except ValueError as error:  # neither text nor JSON
+        raise Misconfigured(f"--data is not valid JSON: {error}") from None
 
 
 def _body(contract: Contract, channel: str, event: str, data: object) -> tuple[object, str | None]:
@@ -346,14 +344,14 @@ def _body(contract: Contract, channel: str, event: str, data: object) -> tuple[o
 
 async def _publish_by_redis(settings: Settings, channel: str, event: str, body: object) -> None:
     if settings.redis.url is None:
-        raise _Misconfigured(f"{named('redis.url')}: missing; --via redis needs it")
+        raise Misconfigured(f"{named('redis.url')}: missing; --via redis needs it")
     client = connect(settings.redis.url)
     prefix = settings.redis.prefix
     try:
         message = orjson.dumps({"event": event, "data": body})
         await client.publish(f"{prefix}publish@{settings.default_app.id}:{channel}", message)
     except (RedisError, OSError) as error:
-        raise _Failed(f"{named('redis.url')}: {error}") from None
+        raise Failed(f"{named('redis.url')}: {error}") from None
     finally:
         await client.aclose()
 
@@ -367,7 +365,7 @@ def _publish_by_http(app: App, url: str, channel: str, event: str, body: object)
     try:
         answer = httpx.post(url.rstrip("/") + path, params=params, content=content, headers=headers)
     except httpx.HTTPError as error:
-        raise _Failed(f"{url}: {error} (is the server running? --url, BELLHOP_URL)") from None
+        raise Failed(f"{url}: {error} (is the server running? --url, BELLHOP_URL)") from None
     if answer.status_code != httpx.codes.OK:
-        raise _Failed(f"{url} answered {answer.status_code}: {answer.text[:1000]}")
+        raise Failed(f"{url} answered {answer.status_code}: {answer.text[:1000]}")
     return answer.headers

@@ -151,12 +151,25 @@ FOREIGN: Final = frozenset({"BELLHOP_URL", "BELLHOP_CONFIG", "BELLHOP_WORKER"})
 def load_settings(
     file: Path | None, environment: Mapping[str, str], command_line: Mapping[str, object]
 ) -> Settings:
-    """Load the tree; raises `ConfigError` with every problem found.
+    """Load the tree, as `read_settings`; raises `ConfigError` with every problem found."""
+    settings, problems, _ = read_settings(file, environment, command_line)
+    if problems:
+        raise ConfigError(*problems)
+    return settings
+
+
+def read_settings(
+    file: Path | None, environment: Mapping[str, str], command_line: Mapping[str, object]
+) -> tuple[Settings, list[str], tuple[str, ...]]:
+    """Read the tree as far as it is good: return it, every problem, and the sections left out.
 
     Args:
         file: a TOML file, or ``None``.
         environment: as `os.environ`.
         command_line: values by path, such as ``{"server.port": 6001}``; ``None`` is no value.
+
+    Raises:
+        ConfigError: the file cannot be read at all.
 
     """
     tree = _read(file) if file is not None else {}
@@ -175,12 +188,11 @@ def load_settings(
         if name.startswith("BELLHOP_") and name not in ENVIRONMENT and name not in FOREIGN
     ]
     try:
-        settings = Settings.model_validate(tree)
+        return Settings.model_validate(tree), unknown, ()
     except ValidationError as error:
-        raise ConfigError(*_problems(error), *unknown) from None
-    if unknown:
-        raise ConfigError(*unknown)
-    return settings
+        wrong = {str(fault["loc"][0]) for fault in error.errors()}
+        sound = {name: value for name, value in tree.items() if name not in wrong}
+        return Settings.model_validate(sound), [*_problems(error), *unknown], tuple(sorted(wrong))
 
 
 def named(path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from channels_spec.envelope import Fault
+from channels_spec.faults import Fault
 
 
 class ServerError(Exception):

@@ -7,6 +7,7 @@ import gc
 import secrets
 import signal
 import socket
+import ssl
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -57,6 +58,7 @@ class Parts:
         self.apps = _apps(settings, problems)
         self.keys = _token_keys(settings, problems)
         self.contract = _contract(settings, problems)
+        _check_certificate(settings, problems)
         if settings.redis.url is not None:
             try:
                 connect(settings.redis.url)
@@ -276,23 +278,29 @@ def bound_socket(settings: Settings) -> socket.socket:
         return _bound_unix_socket(server.uds)
     try:
         info = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(info[0], info[1])
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(info[4])
+        return _bound(info[0], info[4])
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"cannot listen on {server.host}:{server.port}: {reason}") from None
-    return listening
 
 
 def _bound_unix_socket(path: Path) -> socket.socket:
     try:
         if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
             path.unlink()
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listening.bind(str(path))
+        return _bound(socket.AF_UNIX, str(path))
     except OSError as error:
         raise ConfigError(f"cannot listen on {path}: {error.strerror or error}") from None
+
+
+def _bound(family: int, address: object) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(cast("str", address))
+    except OSError:
+        listening.close()
+        raise
     return listening
 
 
@@ -336,6 +344,20 @@ def _token_keys(settings: Settings, problems: list[str]) -> list[VerificationKey
         either = f"{named('jwt.secret')} or {named('jwt.public_key')}"
         problems.append(f"{either}: missing; tokens cannot be verified")
     return keys
+
+
+def _check_certificate(settings: Settings, problems: list[str]) -> None:
+    certificate, key = settings.server.ssl_certfile, settings.server.ssl_keyfile
+    if certificate is None:
+        if key is not None:
+            problems.append("server.ssl_certfile: missing; server.ssl_keyfile is set")
+        return
+    try:
+        # Without the password here, OpenSSL would ask for it on the terminal.
+        ssl.create_default_context().load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        files = f"{certificate}, {key}" if key is not None else str(certificate)
+        problems.append(f"server.ssl_certfile, server.ssl_keyfile: {files}: {error}")
 
 
 def _pem(value: str) -> str:

@@ -10,15 +10,17 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
 import orjson
 
+from channels_spec.cards import may_hold_cards, without_cards
 from channels_spec.contract import ChannelMatch, Contract
 from channels_spec.envelope import Normalized, NotAcceptable, normalize, scope_values
+from channels_spec.faults import Fault, pointer
 from channels_spec.pusher import (
     MAX_EVENT_DATA,
     MAX_EVENT_NAME,
@@ -26,6 +28,7 @@ from channels_spec.pusher import (
     SOCKET_ID,
     is_channel_name,
 )
+from channels_spec.validate import MAX_FAULTS
 from channels_spec.views import PLAIN_VIEW, viewed
 from server.broker.interface import Broker, Receipt
 from server.broker.message import Publication, SplicedFrame
@@ -120,11 +123,16 @@ class Publisher:
         except NotAcceptable as error:
             raise PublishRefused(422, str(error), error.faults) from None
         _check_name(normalized.event)
+        text = _encoded(normalized.body)
+        _check_size(text)
+        if may_hold_cards(text):
+            normalized = _without_cards(normalized)
+            text = _encoded(normalized.body)
         if normalized.violations and self._mode is ContractMode.ENFORCE:
             reason = "; ".join(map(str, normalized.violations))
             raise PublishRefused(422, reason, normalized.violations)
         self._count(normalized)
-        return _publication(event, match, normalized)
+        return _publication(event, match, normalized, text)
 
     def _now(self) -> str:
         return self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -161,9 +169,20 @@ def _decoded(data: object) -> object:
         raise PublishRefused(422, "data of a contract channel must be a JSON object") from None
 
 
-def _publication(event: Event, match: ChannelMatch, normalized: Normalized) -> Publication:
-    full = _encoded(normalized.body)
-    _check_size(full)
+def _without_cards(normalized: Normalized) -> Normalized:
+    """Mask card data, which passes in no mode; that it was there is a violation."""
+    exempt = normalized.spec.not_cards if normalized.spec is not None else frozenset[str]()
+    body, paths = without_cards(normalized.body, exempt)
+    if not paths or not isinstance(body, dict):
+        return normalized
+    faults = [Fault(pointer(path), "holds card data") for path in paths[:MAX_FAULTS]]
+    return replace(normalized, body=body, violations=(*normalized.violations, *faults))
+
+
+def _publication(
+    event: Event, match: ChannelMatch, normalized: Normalized, full: str
+) -> Publication:
+    """Encode what each view sees; ``full`` is the whole body's JSON."""
     seen = viewed(match.family, normalized.spec, normalized.body, full)
     make = _numbered_frame if normalized.enveloped else _frame
     return Publication(

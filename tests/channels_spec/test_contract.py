@@ -176,7 +176,7 @@ def test_families_say_how_they_are_guarded() -> None:
     assert {family.name for family in families if family.for_guests} == set(GUEST)
     assert {family.name for family in families if family.private_twin} == by_slug - {"roster"}
     assert {family.name for family in families if family.roster} == {"roster"}
-    assert {family.name for family in families if family.accepts_unlisted} == {"otherBookings"}
+    assert {family.name for family in families if family.unlisted} == {"otherBookings"}
 
 
 def test_events_are_those_of_the_hotel_contract() -> None:

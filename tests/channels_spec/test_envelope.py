@@ -19,6 +19,8 @@ from tests.channels_spec.bodies import (
     spec,
 )
 
+ROOM_MOVED = {"payload": {"room_id": 7, "status": "OCCUPIED", "changed_at": "2025-12-20"}}
+
 
 def test_envelope_stays_as_it_is_when_nothing_is_wrong() -> None:
     """A complete envelope passes unchanged, without fault, and the producer's object untouched."""
@@ -49,9 +51,16 @@ def test_envelope_stays_as_it_is_when_nothing_is_wrong() -> None:
         (
             envelope(meta={"scope": "staff"}),
             envelope(meta={"scope": {"audience": "staff"}}),
-            ["/meta/scope: a string accepted as the audience"],
+            [
+                "/meta/scope: a string accepted as the audience",
+                "/meta/scope/room_number: missing",
+            ],
         ),
-        (envelope(meta={"scope": ...}), envelope(meta={"scope": ...}), []),
+        (
+            envelope(meta={"scope": ...}),
+            envelope(meta={"scope": ...}),
+            ["/meta/scope/room_number: missing"],
+        ),
         (
             envelope(meta={"ts": ...}),
             envelope(meta={"ts": NOW}),
@@ -74,7 +83,6 @@ def test_envelope_stays_as_it_is_when_nothing_is_wrong() -> None:
         ),
         (envelope(meta={"sequence": 4, "epoch": "theirs"}), ENVELOPE, []),
         (envelope(extra={"a": [1]}), envelope(extra={"a": [1]}), []),
-        (envelope(payload={}), envelope(payload={}), []),
     ],
 )
 def test_envelope_is_normalized(
@@ -142,7 +150,7 @@ def test_meta_is_last_and_not_empty(body: dict[str, Any]) -> None:
             ],
         ),
         (
-            envelope(meta={"scope": [1]}),
+            envelope(type="room_status_changed", meta={"scope": [1]}) | ROOM_MOVED,
             {},
             ["/meta/scope: must be an object"],
         ),

@@ -83,7 +83,7 @@ def test_contract_loads_what_the_document_says(tmp_path: Path) -> None:
     assert family.events["tidied"] is family.events["room_cleaned"]
     assert family.events["room_cleaned"].fields == ("room_number",)
     assert [view.name for view in family.views] == ["staff", "boss"]
-    assert (family.private_twin, family.roster, family.accepts_unlisted) == (False, False, False)
+    assert (family.private_twin, family.roster, family.unlisted) == (False, False, None)
     assert contract.match("grand.rooms") is not None
     assert contract.match("private-grand.rooms") is None
 
@@ -188,7 +188,7 @@ def test_contracts_are_told_apart_when_they_share_a_channel(tmp_path: Path) -> N
         (
             "components",
             5,
-            "channels.rooms.parameters.hotel_slug: #/components/parameters/slug does not exist",
+            "channels.rooms.messages.cleaned: #/components/messages/cleaned does not exist",
         ),
         ("channels/rooms/messages", [], "channels.rooms.messages: expected a mapping"),
         (
@@ -199,7 +199,7 @@ def test_contracts_are_told_apart_when_they_share_a_channel(tmp_path: Path) -> N
         (
             "components/messages/cleaned/x-bellhop-fields",
             "room_number",
-            "channels.rooms.messages.cleaned: expected a list of names",
+            "channels.rooms.messages.cleaned.x-bellhop-fields: expected a list of names",
         ),
     ],
 )

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from channels_spec.envelope import Fault, Normalized, scope_values
+from channels_spec.envelope import Normalized, scope_values
+from channels_spec.faults import Fault
 from tests.channels_spec.bodies import GUEST, NEW_ID, accepted, envelope, normalized, spec
-from tests.people import CONTRACT
+from tests.people import CONTRACT, match
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,18 @@ def test_unlisted_event_is_accepted_where_the_family_takes_any(event: str) -> No
     """Restaurant and spa bookings need not be listed; their names are snake_case."""
     body = envelope(category="booking", type=event)
     seen = normalized(body, channel="private-grand.booking")
-    assert (seen.event, seen.spec, seen.violations) == (event, None, ())
+    family = match("grand.booking").family
+    assert (seen.event, seen.spec, seen.violations) == (event, family.unlisted, ())
+    assert seen.body["type"] == event
+
+
+def test_room_booking_event_is_told_where_it_belongs() -> None:
+    """The channel of other bookings takes any name but those of room bookings."""
+    violations, _ = accepted(
+        envelope(category="booking", type="booking_created"), channel="grand.booking"
+    )
+    told = "'booking_created' is not an event of {hotel_slug}.booking"
+    assert violations == [f"/type: {told}; it belongs to {{hotel_slug}}.room-bookings"]
 
 
 @pytest.mark.parametrize(

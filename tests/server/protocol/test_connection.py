@@ -10,7 +10,15 @@ from server.protocol.connection import MAX_PARKED, MAX_PARKED_BYTES, MAX_SUBSCRI
 from server.protocol.effects import Close, Join, Leave
 from server.protocol.rules import Rules
 from tests.people import CONTRACT, guest, staff
-from tests.server.protocol.talk import PUSHER, ROOMS, SOCKET_ID, Talk, refused, succeeded
+from tests.server.protocol.talk import (
+    PUSHER,
+    ROOMS,
+    SOCKET_ID,
+    Talk,
+    authenticated,
+    refused,
+    succeeded,
+)
 
 GRANT = Grant(views=(("grand", "staff"),))
 GREETING = {
@@ -195,6 +203,17 @@ def test_parked_subscribe_is_forgotten_when_it_is_unsubscribed() -> None:
         Join("grand.room-bookings", GRANT),
         Join("grand.rooms", GRANT),
     ]
+
+
+def test_parked_subscribe_is_nothing_new_when_a_signature_came_meanwhile() -> None:
+    """What waits as guarded may be opened by a signature before anybody authenticates."""
+    talk = Talk()
+    talk.open()
+    assert talk.subscribe("private-grand.rooms") == []
+    assert talk.subscribe_signed("private-grand.rooms") == [Join("private-grand.rooms", GRANT)]
+    fresh = staff("grand")
+    assert talk.renew(fresh) == [authenticated(fresh.exp)]
+    assert talk.joined("private-grand.rooms") == [succeeded("private-grand.rooms")]
 
 
 def test_parking_does_not_hold_up_open_channels() -> None:
