@@ -14,6 +14,9 @@ from auth.principal import GuestScope, HotelGrant, Kind, Principal, Role
 from channels_spec.contract import Audience, ChannelFamily, ChannelMatch
 from channels_spec.views import PLAIN_VIEW
 
+Scope = tuple[tuple[str, frozenset[str]], ...]
+"""(key of ``meta.scope``, the values wanted), sorted by key."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -25,6 +28,8 @@ class Grant:
     """The view for events of every other hotel: operators only."""
     no_hotel: str | None = None
     """The view for events that name no hotel."""
+    scope: Scope = ()
+    """What the subscriber itself has narrowed it to; empty: everything."""
 
     def view_for(self, hotel_slug: str) -> str | None:
         """Return the view for an event of this hotel, or ``None`` where it may not be seen."""
@@ -34,6 +39,11 @@ class Grant:
             if slug == hotel_slug:
                 return view
         return self.any_hotel
+
+    def wants(self, scope_values: tuple[tuple[str, str], ...]) -> bool:
+        """Whether an event with these values of ``meta.scope`` is within the narrowed scope."""
+        said = dict(scope_values)
+        return all(said.get(key) in values for key, values in self.scope)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,8 @@ class EventSpec:
     check: PayloadCheck | None = None
     scope: tuple[str, ...] = ()
     """Keys that ``meta.scope`` should have."""
+    conflate: str = ""
+    """The payload field per which a subscriber that is behind needs only the latest event."""
     summary: str = ""
     deprecated: bool = False
     not_cards: frozenset[str] = frozenset()
@@ -304,6 +306,7 @@ def _event(
         guest_scope=str(message.get("x-bellhop-guest-scope", "STATUS_READ")),
         check=_payload_check(document, message, where),
         scope=_names(message.get("x-bellhop-scope"), f"{where}.x-bellhop-scope"),
+        conflate=str(message.get("x-bellhop-conflate", "")),
         summary=str(message.get("summary", "")),
         deprecated=message.get("x-bellhop-deprecated") is True,
         not_cards=frozenset(_names(message.get("x-bellhop-not-cards"), where)),

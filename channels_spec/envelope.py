@@ -20,6 +20,8 @@ _SNAKE_CASE: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*", re.ASCII)
 _EVENT_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
 _MAX_SLUG: Final = 200
 _MAX_FILTER_VALUE: Final = 128
+FILTER_KEYS: Final = ("booking_id", "room_number")
+"""The keys of ``meta.scope`` that a subscriber may filter by."""
 
 
 class NotAcceptable(ValueError):
@@ -245,6 +247,21 @@ class _Envelope:
         return event_id
 
 
+def filter_value(value: str | int) -> str:
+    """Return a value of ``meta.scope`` as it is compared: text, no longer than a header takes."""
+    return str(value).encode()[:_MAX_FILTER_VALUE].decode(errors="ignore")
+
+
+def conflation_key(normalized: Normalized) -> str:
+    """Return the key per which only the latest event counts; empty where every one does."""
+    field = normalized.spec.conflate if normalized.spec is not None else ""
+    payload = normalized.body.get("payload")
+    value = payload.get(field) if field and isinstance(payload, dict) else None
+    if value is None or isinstance(value, dict | list):
+        return ""
+    return f"{normalized.event} {normalized.hotel_slug} {value}"
+
+
 def scope_values(body: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     """Return the values of ``meta.scope`` that a subscriber may filter by."""
     meta = body.get("meta")
@@ -252,7 +269,7 @@ def scope_values(body: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     if not isinstance(scope, dict):
         return ()
     return tuple(
-        (key, str(scope[key]).encode()[:_MAX_FILTER_VALUE].decode(errors="ignore"))
-        for key in ("booking_id", "room_number")
+        (key, filter_value(scope[key]))
+        for key in FILTER_KEYS
         if isinstance(scope.get(key), str | int) and not isinstance(scope[key], bool)
     )

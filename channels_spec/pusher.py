@@ -156,6 +156,9 @@ class Event(StrEnum):
     SIGNIN_SUCCESS = "pusher:signin_success"
     AUTH = "bellhop:auth"
     AUTHENTICATED = "bellhop:authenticated"
+    FILTER = "bellhop:filter"
+    FILTER_OK = "bellhop:filter:ok"
+    FILTER_ERROR = "bellhop:filter:error"
 
 
 RESERVED_EVENT_PREFIXES: Final = ("pusher:", "pusher_internal:")

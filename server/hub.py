@@ -14,7 +14,7 @@ from typing import Protocol
 
 from auth.access import Grant
 from server.broker.message import BusMessage
-from server.outbox import Outbox
+from server.outbox import Outbox, Waiting
 
 
 class Subscriber(Protocol):
@@ -191,6 +191,7 @@ class Hub:
                 for message in messages
                 if (view := grant.view_for(message.hotel_slug)) is not None
                 and (frame := message.frames.get(view)) is not None
+                and (not grant.scope or grant.wants(message.filter_values))
             ]
             if not seen:
                 continue
@@ -198,9 +199,11 @@ class Hub:
             data = self._join([frame for _, frame in seen])
             self.delivered += len(seen) * len(group)
             if special:
-                self._write_each(group, data, special, slow)
-                continue
-            slow += [group[outbox] for outbox in group if outbox.offer(data) is False]
+                behind = self._write_each(group, data, special)
+            else:
+                behind = [outbox for outbox in group if outbox.offer(data) is not None]
+            if behind:
+                slow += self._keep(channel, group, seen, behind)
         for subscriber in slow:
             self.slow_consumers += 1
             subscriber.fell_behind()
@@ -217,10 +220,36 @@ class Hub:
                 special[subscriber.outbox] = self._join(frames) if frames else b""
         return special
 
-    def _write_each(
-        self, group: Group, data: bytes, special: dict[Outbox, bytes], slow: list[Subscriber]
-    ) -> None:
-        for outbox, subscriber in group.items():
-            own = special.get(outbox, data)
-            if own and outbox.offer(own) is False:
-                slow.append(subscriber)
+    def _write_each(self, group: Group, data: bytes, special: dict[Outbox, bytes]) -> list[Outbox]:
+        """Offer each outbox its own bytes; return those that are behind."""
+        return [
+            outbox
+            for outbox in group
+            if (own := special.get(outbox, data)) and outbox.offer(own) is not None
+        ]
+
+    def _keep(
+        self,
+        channel: _Channel,
+        group: Group,
+        seen: Sequence[tuple[BusMessage, bytes]],
+        behind: Sequence[Outbox],
+    ) -> list[Subscriber]:
+        """Have those that are behind keep the events one by one; return the slow consumers."""
+        _, name = channel.key
+        kept = [
+            (message.exclude, Waiting(self._join([frame]), _conflation_key(name, message)))
+            for message, frame in seen
+        ]
+        return [
+            group[outbox]
+            for outbox in behind
+            if not outbox.keep(
+                [waiting for exclude, waiting in kept if exclude != group[outbox].socket_id]
+            )
+        ]
+
+
+def _conflation_key(channel: str, message: BusMessage) -> str:
+    """Return what makes a later event take an earlier one's place; empty: nothing does."""
+    return f"{channel} {message.conflation_key}" if message.conflation_key else ""

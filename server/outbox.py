@@ -2,13 +2,14 @@
 
 While the transport takes bytes, an offer is the transport's own `write` and nothing is kept: not
 even a function of ours stands in between, for it is called once per delivery. When the transport's
-buffer is full, offers wait here, and go out joined as soon as it has drained.
+buffer is full the client is behind: what is for it waits here, and goes out joined as soon as the
+buffer has drained. Of the events that may be conflated only the latest per key waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, Protocol
 
 MAX_WAITING_BYTES: Final = 1024 * 1024
 """What may wait for a client that does not read; more makes it a slow consumer."""
@@ -21,37 +22,66 @@ class Writable(Protocol):
         """Send the bytes, or buffer them."""
 
 
+class Waiting(NamedTuple):
+    """Something that waits to be sent."""
+
+    data: bytes
+    """A whole frame as it goes over the wire."""
+    conflation_key: str = ""
+    """A later one with the same key takes its place; empty: nothing does."""
+
+
 class Outbox:
     """The way of encoded frames to one client."""
 
-    __slots__ = ("_limit", "_transport", "_waiting", "_waiting_bytes", "offer")
+    __slots__ = ("_latest", "_limit", "_transport", "_waiting", "_waiting_bytes", "offer")
 
     def __init__(self, transport: Writable, limit: int = MAX_WAITING_BYTES) -> None:
         self._transport = transport
         self._limit = limit
         self._waiting: list[bytes] = _NOTHING
         self._waiting_bytes = 0
-        self.offer: Callable[[bytes], bool | None] = transport.write
-        """Send these bytes, or keep them in order; never waits. False: a slow consumer."""
+        self._latest: dict[str, int] | None = None
+        """Where in ``_waiting`` the latest event of a conflation key stands."""
+        self.offer: Callable[[bytes], object] = transport.write
+        """Send these bytes; never waits. ``None``: done; else the client is behind: `keep` them."""
+
+    def send(self, data: bytes) -> bool:
+        """Send one frame, or keep it in order; False for a slow consumer."""
+        return self.offer(data) is None or self.keep((Waiting(data),))
+
+    def keep(self, more: Iterable[Waiting]) -> bool:
+        """Keep for a client that is behind, in order; False where that is too much for it."""
+        for data, key in more:
+            if key:
+                self._forget(key)
+            if self._waiting_bytes + len(data) > self._limit:
+                return False
+            if key and self._latest is not None:
+                self._latest[key] = len(self._waiting)
+            self._waiting.append(data)
+            self._waiting_bytes += len(data)
+        return True
 
     def pause(self) -> None:
         """Stop writing: the transport's buffer is full."""
-        if self.offer not in (_drop, self._keep):
-            self._waiting = []
-            self.offer = self._keep
+        if self.offer not in (_drop, _behind):
+            self._waiting, self._latest = [], {}
+            self.offer = _behind
 
     def resume(self) -> None:
         """Write what waited: the transport's buffer has drained."""
         if self.offer == _drop:
             return
-        waiting, self._waiting, self._waiting_bytes = self._waiting, _NOTHING, 0
+        waiting = self._waiting
+        self._waiting, self._waiting_bytes, self._latest = _NOTHING, 0, None
         self.offer = self._transport.write
         if waiting:
             self._transport.write(b"".join(waiting))
 
     def close(self) -> None:
         """Forget what waits; later offers go nowhere."""
-        self._waiting, self._waiting_bytes = _NOTHING, 0
+        self._waiting, self._waiting_bytes, self._latest = _NOTHING, 0, None
         self.offer = _drop
 
     @property
@@ -59,12 +89,12 @@ class Outbox:
         """How many bytes wait here, beside those in the transport's own buffer."""
         return self._waiting_bytes
 
-    def _keep(self, data: bytes) -> bool:
-        if self._waiting_bytes + len(data) > self._limit:
-            return False
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
-        return True
+    def _forget(self, key: str) -> None:
+        """Drop the event of this key that waits, if one does; places behind it stay as they are."""
+        at = self._latest.pop(key, None) if self._latest is not None else None
+        if at is not None:
+            self._waiting_bytes -= len(self._waiting[at])
+            self._waiting[at] = b""
 
 
 _NOTHING: Final[list[bytes]] = []
@@ -74,3 +104,9 @@ _NOTHING: Final[list[bytes]] = []
 def _drop(data: bytes) -> None:
     """Take what is offered to a client that is gone."""
     del data
+
+
+def _behind(data: bytes) -> bool:
+    """Tell that the transport takes no bytes now."""
+    del data
+    return False

@@ -19,7 +19,13 @@ import orjson
 
 from channels_spec.cards import may_hold_cards, without_cards
 from channels_spec.contract import ChannelMatch, Contract
-from channels_spec.envelope import Normalized, NotAcceptable, normalize, scope_values
+from channels_spec.envelope import (
+    Normalized,
+    NotAcceptable,
+    conflation_key,
+    normalize,
+    scope_values,
+)
 from channels_spec.faults import Fault, pointer
 from channels_spec.pusher import (
     MAX_EVENT_DATA,
@@ -198,6 +204,7 @@ def _publication(
         views=seen.views,
         hotel_slug=normalized.hotel_slug,
         exclude=event.exclude,
+        conflation_key=conflation_key(normalized),
         filter_values=scope_values(normalized.body),
         numbered=normalized.enveloped,
     )

@@ -191,7 +191,7 @@ class Session:
                 return
             match effect:
                 case Send(frame):
-                    if self.outbox.offer(self._transport.encode(frame)) is False:
+                    if not self.outbox.send(self._transport.encode(frame)):
                         self.fell_behind()
                 case Join(channel, grant):
                     hub.join((app_id, channel), self, grant)

@@ -58,6 +58,14 @@ class Renew:
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """The client narrows a subscription by ``meta.scope``, or widens it again."""
+
+    channel: str
+    scope: object
+
+
+@dataclass(frozen=True, slots=True)
 class ClientEvent:
     """The client sends an event to the other subscribers."""
 
@@ -65,7 +73,7 @@ class ClientEvent:
     channel: str
 
 
-Command = Ping | Pong | Subscribe | Unsubscribe | Signin | Renew | ClientEvent
+Command = Ping | Pong | Subscribe | Unsubscribe | Signin | Renew | Filter | ClientEvent
 
 
 def parse(text: bytes) -> Command:
@@ -97,6 +105,9 @@ def parse(text: bytes) -> Command:
             return Signin(_text(data, "auth", event), _text(data, "user_data", event))
         case Event.AUTH:
             return Renew(_text(_data(message, event), "token", event))
+        case Event.FILTER:
+            data = _data(message, event)
+            return Filter(_channel(data, event), data.get("scope"))
         case _:
             return _client_event(event, message)
 

@@ -25,6 +25,7 @@ from server.protocol import commands, frames
 from server.protocol.admission import Speaker, judge, signed_principal
 from server.protocol.effects import Close, Effect, Join, Leave, Regroup, Send, VerifyToken
 from server.protocol.errors import ProtocolError, SubscriptionRefused
+from server.protocol.filters import BadFilter, parse_scope
 from server.protocol.rules import Rules
 from server.protocol.subscription import Input, State, Subscription
 
@@ -212,6 +213,8 @@ class Connection:
                 return self._signin(command, now)
             case commands.Renew():
                 return [VerifyToken(command.token, None)]
+            case commands.Filter():
+                return self._filter(command)
             case commands.ClientEvent():
                 reason = "client events are not enabled on this channel"
                 raise ProtocolError(reason, ErrorCode.CLIENT_EVENT_REFUSED, command.channel)
@@ -267,6 +270,19 @@ class Connection:
             del self._subscriptions[channel]
             return [Leave(channel)]
         return []
+
+    def _filter(self, command: commands.Filter) -> list[Effect]:
+        channel, subscription = command.channel, self._subscriptions.get(command.channel)
+        if subscription is None or subscription.state is State.LEAVING:
+            return [Send(frames.filter_error(channel, "the channel is not subscribed to"))]
+        if self._rules.contract.match(channel) is None:
+            return [Send(frames.filter_error(channel, "the channel is not in the contract"))]
+        try:
+            scope = parse_scope(command.scope)
+        except BadFilter as error:
+            return [Send(frames.filter_error(channel, str(error)))]
+        subscription.grant = replace(subscription.grant, scope=scope)
+        return [Regroup(channel, subscription.grant), Send(frames.filter_ok(channel))]
 
     def _signin(self, command: commands.Signin, now: float) -> list[Effect]:
         if user_auth.looks_like_jwt(command.auth):
@@ -326,6 +342,7 @@ class Connection:
         if isinstance(decision, Refusal):
             refusal = frames.subscription_error(channel, decision.status, decision.reason)
             return [*self._unsubscribe(channel), Send(refusal)]
+        decision = replace(decision, scope=subscription.grant.scope)
         if decision == subscription.grant:
             return []
         subscription.grant = decision

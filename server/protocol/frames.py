@@ -55,6 +55,17 @@ def signin_success(user_data: str) -> bytes:
     return orjson.dumps({"event": Event.SIGNIN_SUCCESS, "data": _string({"user_data": user_data})})
 
 
+def filter_ok(channel: str) -> bytes:
+    """Build the confirmation of a filter."""
+    return orjson.dumps({"event": Event.FILTER_OK, "data": _string({"channel": channel})})
+
+
+def filter_error(channel: str, reason: str) -> bytes:
+    """Build the refusal of a filter; the one before stays in force."""
+    data = {"channel": channel, "error": reason}
+    return orjson.dumps({"event": Event.FILTER_ERROR, "data": _string(data)})
+
+
 def authenticated(exp: float) -> bytes:
     """Build the confirmation of a token renewed on the live connection."""
     return orjson.dumps({"event": Event.AUTHENTICATED, "data": _string({"exp": int(exp)})})

@@ -179,7 +179,7 @@ def test_socket_id_is_bad(socket_id: str) -> None:
 def test_event_name_is_of_the_protocol_or_our_own(event: Event) -> None:
     """No name of ours stands in the way of a backend's events."""
     assert event.startswith((*RESERVED_EVENT_PREFIXES, "bellhop:"))
-    assert re.fullmatch(r"[a-z_]+:[a-z_]+", event)
+    assert re.fullmatch(r"[a-z_]+(:[a-z_]+){1,2}", event)
 
 
 def test_limits_are_those_that_pushers_libraries_keep() -> None:

@@ -47,6 +47,8 @@ class Client:
         self.confirmed.append(channel)
 
     def fell_behind(self) -> None:
+        if self.fell:
+            return
         self.fell += 1
         del self.hub.sessions[self.socket_id]
         for key in self.keys:

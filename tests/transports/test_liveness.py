@@ -14,16 +14,13 @@ import websockets
 
 from tests.harness import DEADLINE_S, Client, Server, new_hotel, started, token
 
-ROUNDS = 3
-"""Pings that a living client outlives: more than what silence is given below."""
-
 
 @pytest.fixture(scope="module")
 def hasty_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that pings every second, and waits a second for answers and for authentication."""
+    """A server that pings every second or two, and soon gives up those who say nothing."""
     settings = {
         "BELLHOP_PING_S": "1",
-        "BELLHOP_ACTIVITY_TIMEOUT_S": "1",
+        "BELLHOP_ACTIVITY_TIMEOUT_S": "2",
         "BELLHOP_AUTH_TIMEOUT_S": "1",
     }
     with started(tmp_path_factory.mktemp("hasty") / "server.log", settings) as running:
@@ -56,31 +53,17 @@ async def test_activity_timeout_is_advertised(hasty_server: Server) -> None:
     """Clients learn from the greeting after how much silence to ping."""
     async with hasty_server.client() as client:
         pass
-    assert client.frames[0]["data"]["activity_timeout"] == 1
+    assert client.frames[0]["data"]["activity_timeout"] == 2
 
 
-async def test_client_closes_when_it_never_answers(hasty_server: Server) -> None:
-    """4201, with the error frame before it, after pings that nobody answered."""
-    target = f"/t/{token(hotels=[new_hotel()])}"
-    async with hasty_server.connect(target, ping_interval=None) as socket:
-        _greeting, *frames = await frames_until_closed(socket)
-        assert socket.close_code == 4201
-    *pings, error = frames
-    assert pings
-    assert all(frame == {"event": "pusher:ping", "data": {}} for frame in pings)
-    assert (error["event"], error["data"]["code"]) == ("pusher:error", 4201)
-
-
-async def outlived(server: Server, answer: str) -> None:
-    """Answer pings in one way for longer than a silent client lives."""
+async def answering(server: Server, answer: str, while_open: asyncio.Event) -> None:
+    """Answer pings in one way, and assert that the connection outlives the event."""
     path = f"/t/{token(hotels=[new_hotel()])}"
     async with server.connect(path, ping_interval=None) as socket:
-        pings = 0
-        while pings < ROUNDS:
+        while not while_open.is_set():
             frame = json.loads(await asyncio.wait_for(socket.recv(), DEADLINE_S))
             if frame["event"] != "pusher:ping":
                 continue
-            pings += 1
             if answer == "control ping":
                 await asyncio.wait_for(await socket.ping(), DEADLINE_S)
             else:
@@ -88,10 +71,23 @@ async def outlived(server: Server, answer: str) -> None:
         await Client(socket).quiet()
 
 
-async def test_client_stays_when_it_is_heard(hasty_server: Server) -> None:
-    """A pong, any other frame and a control ping count alike."""
-    answers = ("pusher:pong", "pusher:ping", "control ping")
-    await asyncio.gather(*(outlived(hasty_server, answer) for answer in answers))
+async def test_client_closes_when_it_never_answers_and_stays_when_it_does(
+    hasty_server: Server,
+) -> None:
+    """4201 after pings that nobody answered; a pong, any other frame and a control ping count."""
+    closed = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        for answer in ("pusher:pong", "pusher:ping", "control ping"):
+            tasks.create_task(answering(hasty_server, answer, closed))
+        path = f"/t/{token(hotels=[new_hotel()])}"
+        async with hasty_server.connect(path, ping_interval=None) as socket:
+            _greeting, *frames = await frames_until_closed(socket)
+            assert socket.close_code == 4201
+        closed.set()
+    *pings, error = frames
+    assert pings
+    assert all(frame == {"event": "pusher:ping", "data": {}} for frame in pings)
+    assert (error["event"], error["data"]["code"]) == ("pusher:error", 4201)
 
 
 async def test_connection_closes_when_nobody_authenticates(hasty_server: Server) -> None:
@@ -131,13 +127,10 @@ async def test_bad_cookie_is_ignored(hasty_server: Server) -> None:
 async def test_connection_stays_when_a_signature_proves_it(hasty_server: Server) -> None:
     """Who holds the backend's signature for one channel is known, though not by a token."""
     channel = f"private-{new_hotel()}.rooms"
-    async with hasty_server.client() as client:
+    async with hasty_server.client() as client, hasty_server.client() as unknown:
         signed = hasty_server.pusher().authenticate(channel, client.socket_id)
         await client.subscribe(channel, **signed)
-        for _ in range(2):
-            frame = json.loads(await asyncio.wait_for(client.socket.recv(), DEADLINE_S))
-            assert frame["event"] == "pusher:ping"
-            await client.send("pusher:pong")
+        assert (await unknown.closed())[0] == 4102
         # It proves that channel and no other.
         other = await client.refused(f"{new_hotel()}.rooms")
         assert other["status"] == 401

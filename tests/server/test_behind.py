@@ -1,0 +1,154 @@
+"""Clients that do not keep up: what waits, what is conflated, and when it is too much."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auth.access import Grant
+from server.outbox import Outbox, Waiting
+from tests.server.room import KEY, Room, Wire, message
+
+STAFF = Grant(views=(("a", "staff"),))
+
+
+@pytest.fixture
+def wire() -> Wire:
+    """A transport that remembers."""
+    return Wire()
+
+
+@pytest.fixture
+def outbox(wire: Wire) -> Outbox:
+    """An outbox in which ten bytes may wait."""
+    return Outbox(wire, limit=10)
+
+
+def test_outbox_writes_at_once_while_the_transport_takes_bytes(outbox: Outbox, wire: Wire) -> None:
+    """Nothing is kept, and an offer is done with."""
+    assert outbox.offer(b"a") is None
+    assert outbox.send(b"b")
+    assert wire.written == [b"a", b"b"]
+    assert outbox.waiting_bytes == 0
+
+
+def test_outbox_keeps_in_order_while_paused(outbox: Outbox, wire: Wire) -> None:
+    """What waited goes out as one piece, and then the way is free again."""
+    outbox.pause()
+    assert outbox.offer(b"lost unless kept") is not None
+    assert outbox.send(b"ab")
+    assert outbox.keep([Waiting(b"c"), Waiting(b"d")])
+    assert (wire.written, outbox.waiting_bytes) == ([], 4)
+    outbox.pause()
+    outbox.resume()
+    assert outbox.send(b"e")
+    assert (wire.written, outbox.waiting_bytes) == ([b"abcd", b"e"], 0)
+
+
+def test_outbox_resumes_with_nothing_to_write(outbox: Outbox, wire: Wire) -> None:
+    """A pause in which nothing came leaves no trace."""
+    outbox.pause()
+    outbox.resume()
+    assert wire.written == []
+
+
+def test_outbox_tells_a_slow_consumer(outbox: Outbox) -> None:
+    """Ten bytes may wait here; the eleventh is too much."""
+    outbox.pause()
+    assert outbox.send(b"0123456789")
+    assert not outbox.send(b"x")
+
+
+def test_outbox_keeps_only_the_latest_of_a_key(outbox: Outbox, wire: Wire) -> None:
+    """A later event takes the room of an earlier one, not its place."""
+    outbox.pause()
+    assert outbox.keep([Waiting(b"aaaa", "k"), Waiting(b"b"), Waiting(b"cccc", "other")])
+    assert outbox.keep([Waiting(b"AAAA", "k")])
+    assert outbox.waiting_bytes == 9
+    outbox.resume()
+    assert wire.written == [b"bccccAAAA"]
+
+
+def test_outbox_sends_nothing_after_its_end(outbox: Outbox, wire: Wire) -> None:
+    """Closed is closed, whatever the transport tells afterwards."""
+    outbox.pause()
+    outbox.send(b"a")
+    outbox.close()
+    assert outbox.send(b"b")
+    outbox.resume()
+    outbox.pause()
+    assert outbox.send(b"c")
+    assert (wire.written, outbox.waiting_bytes) == ([], 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "x", "y"]), st.integers(0, 9)), max_size=30))
+def test_outbox_conflates_like_its_model(events: list[tuple[str, int]]) -> None:
+    """Of each key the last one is sent, of the others all, in the order of what is left."""
+    wire = Wire()
+    outbox = Outbox(wire, limit=1_000)
+    outbox.pause()
+    for key, number in events:
+        assert outbox.keep([Waiting(b"%d" % number, key)])
+    outbox.resume()
+    last = {key: place for place, (key, _) in enumerate(events) if key}
+    left = [str(n) for place, (key, n) in enumerate(events) if not key or last[key] == place]
+    assert b"".join(wire.written).decode() == "".join(left)
+
+
+def occupancy(room: Room, text: str, key: str, exclude: str = "") -> None:
+    """Fan out an event with a conflation key."""
+    event = message({"staff": text.encode()}, "a", exclude)
+    event.conflation_key = key
+    room.hub.fan_out(*KEY, event)
+    room.turn()
+
+
+def test_subscriber_that_is_behind_gets_the_latest_per_key() -> None:
+    """The other subscriber, who keeps up, has had them all."""
+    room = Room()
+    behind, ahead = room.client("1.1", STAFF), room.client("1.2", STAFF)
+    behind.outbox.pause()
+    for text, key in (("101-in", "101"), ("102-in", "102"), ("note", ""), ("101-out", "101")):
+        occupancy(room, text, key)
+    behind.outbox.resume()
+    assert behind.got == ["102-in", "note", "101-out"]
+    assert ahead.got == ["101-in", "102-in", "note", "101-out"]
+
+
+def test_subscriber_that_is_behind_does_not_get_its_own_event() -> None:
+    """The excluded socket is excluded while it waits, too."""
+    room = Room()
+    mine, other = room.client("1.1", STAFF), room.client("1.2", STAFF)
+    mine.outbox.pause()
+    other.outbox.pause()
+    occupancy(room, "mine", "", exclude="1.1")
+    occupancy(room, "next", "")
+    mine.outbox.resume()
+    other.outbox.resume()
+    assert (mine.got, other.got) == (["next"], ["mine", "next"])
+
+
+def test_subscriber_that_is_too_far_behind_is_ended() -> None:
+    """A slow consumer costs its own connection and nobody else anything."""
+    room = Room()
+    slow, other = room.client("1.1", STAFF, limit=8), room.client("1.2", STAFF)
+    slow.outbox.pause()
+    for number in range(3):
+        occupancy(room, f"event{number}", "")
+    assert slow.fell == 1
+    assert room.hub.slow_consumers == 1
+    assert other.got == ["event0", "event1", "event2"]
+
+
+def test_subscriber_gets_only_what_its_filter_lets_through() -> None:
+    """A filter is a group of its own; whoever has none hears everything."""
+    room = Room()
+    narrow = Grant(views=STAFF.views, scope=(("room_number", frozenset({"101"})),))
+    one, everything = room.client("1.1", narrow), room.client("1.2", STAFF)
+    for number in ("101", "102"):
+        event = message({"staff": number.encode()}, "a")
+        event.filter_values = (("room_number", number),)
+        room.hub.fan_out(*KEY, event)
+    room.turn()
+    assert (one.got, everything.got) == (["101"], ["101", "102"])
