@@ -51,6 +51,8 @@ def _masked(run: str) -> str:
 
     The longest counts: an expiry date or a quantity beside a number must not hide it.
     """
+    if len(run) < _SHORTEST:
+        return run
     groups = list(_DIGITS.finditer(run))
     parts: list[str] = []
     done = first = 0
@@ -107,7 +109,9 @@ def may_hold_cards(text: str) -> bool:
     # Every digit becomes a 9 and spaces and dashes go: a card number is then a run of 9s. Ten times
     # as fast as a regular expression, and every event comes through here.
     runs = text.encode().translate(_DIGITS_AS_9, b" -")
-    return _SHORTEST_RUN in runs or _FIELD_NAME.search(text) is not None
+    if _SHORTEST_RUN in runs and mask(text) != text:
+        return True
+    return _FIELD_NAME.search(text) is not None
 
 
 def without_cards(

@@ -6,8 +6,9 @@ shares the body of the view above, so that the usual event is encoded once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from channels_spec.contract import ChannelFamily, EventSpec, ViewSpec
@@ -61,7 +62,7 @@ def project(view: ViewSpec, event: EventSpec | None, body: Body) -> Body:
         body = _listed(view, event, body)
     if not view.withhold:
         return body
-    seen = _without(body, view.withhold)
+    seen = _without(body, _withholder(view.withhold))
     return seen if isinstance(seen, dict) else body
 
 
@@ -91,28 +92,35 @@ def _listed(view: ViewSpec, event: EventSpec | None, body: Body) -> Body:
     }
 
 
-def _without(value: object, withhold: tuple[str, ...]) -> object:
+def _without(value: object, withheld: Callable[[str], bool]) -> object:
     """Return ``value`` without the withheld keys; the same object where there are none."""
     if isinstance(value, dict):
         changed = False
         kept: dict[object, object] = {}
         for key, item in value.items():
-            if isinstance(key, str) and _withheld(key, withhold):
+            if isinstance(key, str) and withheld(key):
                 changed = True
                 continue
-            seen = _without(item, withhold)
+            seen = _without(item, withheld) if isinstance(item, dict | list) else item
             changed = changed or seen is not item
             kept[key] = seen
         return kept if changed else value
     if isinstance(value, list):
-        items = [_without(item, withhold) for item in value]
+        items = [_without(item, withheld) for item in value]
         same = all(seen is item for seen, item in zip(items, value, strict=True))
         return value if same else items
     return value
 
 
-def _withheld(key: str, withhold: tuple[str, ...]) -> bool:
-    key = key.lower()
-    return any(
-        key.startswith(name[:-1]) if name.endswith("*") else key == name for name in withhold
-    )
+@lru_cache(maxsize=64)
+def _withholder(names: tuple[str, ...]) -> Callable[[str], bool]:
+    """Return the test of a key; it remembers, because the same keys come again and again."""
+    exact = frozenset(name for name in names if not name.endswith("*"))
+    prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
+
+    @lru_cache(maxsize=4096)
+    def withheld(key: str) -> bool:
+        key = key.lower()
+        return key in exact or key.startswith(prefixes)
+
+    return withheld
