@@ -11,12 +11,15 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PIP_INSTALL := $(PIP) install --constraint constraints.txt --build-constraint constraints.txt
 # node and npm may have come into the virtualenv; programs that tests start are found there too.
 WITH_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+NPM_CI := $(WITH_VENV) npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier \
+  --loglevel=error
 # The modules that decide who hears what: every branch of theirs is tested.
 CORE := auth/*,channels_spec/*,server/protocol/*,server/hub.py,server/outbox.py
 VENDOR := server/demo/static/vendor
+CONTRACT := channels_spec/hotel.asyncapi.yaml
 PUSHER_JS := node_modules/pusher-js/dist/web/pusher.min.js
 
-.PHONY: help setup demo test test-long check bench browser lock clean
+.PHONY: help setup demo test test-long check contract bench browser lock clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -25,12 +28,13 @@ help:
 	@echo "make test       make check, then every test but the long ones, with coverage"
 	@echo "make test-long  every test, the long ones included"
 	@echo "make check      format, lint, types, import rules"
+	@echo "make contract   docs/contract.md and clients/js/events.ts anew from the contract"
 	@echo "make bench      the figures of delivery and memory (ARGS=--check: fail when a target is missed)"
 	@echo "make setup      what the others need: .venv, node_modules"
 	@echo "make lock       the newest versions into constraints.txt and package-lock.json"
 	@echo "make clean      removes all that these made"
 
-setup: .venv/.dev $(VENDOR)/pusher.min.js
+setup: .venv/.dev node_modules/.dev $(VENDOR)/pusher.min.js
 
 demo: .venv/.runtime $(VENDOR)/pusher.min.js
 	@exec $(BIN)/bellhop demo --port $(PORT) $(ARGS)
@@ -49,6 +53,11 @@ check: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# Committed: whoever reads or copies them need not set up anything.
+contract: .venv/.runtime
+	$(BIN)/bellhop contract markdown --contract $(CONTRACT) >docs/contract.md
+	$(BIN)/bellhop contract typescript --contract $(CONTRACT) >clients/js/events.ts
 
 bench: .venv/.dev
 	$(WITH_VENV) $(BIN)/python -m loadtest.fanout $(ARGS)
@@ -123,14 +132,19 @@ lock: .venv/.node
 	fi
 	@touch $@
 
-node_modules/.stamp: .venv/.node package.json package-lock.json
+node_modules/.runtime: .venv/.node package.json package-lock.json
 	@echo "Installing the JavaScript clients"
-	@$(WITH_VENV) npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier \
-	  --loglevel=error
+	@$(NPM_CI) --omit=dev
 	@touch $@
 
+# `npm ci` begins with an empty node_modules, without the other stamp.
+node_modules/.dev: node_modules/.runtime
+	@echo "Installing the JavaScript tools"
+	@$(NPM_CI)
+	@touch node_modules/.runtime $@
+
 # The page's server hands pusher-js on, so its licence goes with it.
-$(VENDOR)/pusher.min.js: node_modules/.stamp
+$(VENDOR)/pusher.min.js: node_modules/.runtime
 	@mkdir -p $(VENDOR)
 	@cat $(PUSHER_JS).LICENSE.txt node_modules/pusher-js/LICENCE >$@.LICENSE.txt
 	@cp $(PUSHER_JS) $@

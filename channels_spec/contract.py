@@ -13,10 +13,25 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
-import yaml
-
+from channels_spec.document import (
+    CHANNEL_KEYS,
+    MESSAGE_KEYS,
+    OURS,
+    VIEW_KEYS,
+    ContractError,
+    Document,
+    Gathered,
+    Problem,
+    flag,
+    known_keys,
+    mapping,
+    names,
+    payload_schemas,
+    read_document,
+    resolved,
+)
 from channels_spec.validate import PayloadCheck
 
 HOTEL_CONTRACT: Final = Path(__file__).with_name("hotel.asyncapi.yaml")
@@ -25,10 +40,6 @@ _KEY: Final = re.compile(r"[\w-]+\*?", re.ASCII)
 """A withheld field: with nothing in it that JSON would write in another way."""
 _NEVER_WITHHELD: Final = '"category" "type" "payload" "meta" "event_id" "hotel_slug" "ts" "scope"'
 """An event without these is not an envelope, and the broker's script relies on ``meta``."""
-
-
-class ContractError(ValueError):
-    """The contract document cannot be used; the message says where and why."""
 
 
 class Audience(StrEnum):
@@ -78,6 +89,8 @@ class EventSpec:
     check: PayloadCheck | None = None
     scope: tuple[str, ...] = ()
     """Keys that ``meta.scope`` should have."""
+    category: str = ""
+    """What an event is built with where its family has several categories."""
     conflate: str = ""
     """The payload field per which a subscriber that is behind needs only the latest event."""
     summary: str = ""
@@ -164,52 +177,58 @@ def _match(contract: Contract, channel: str) -> ChannelMatch | None:
 
 def load_contract(path: Path = HOTEL_CONTRACT) -> Contract:
     """Load a contract from an AsyncAPI 3 document; raises `ContractError` naming file and place."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ContractError(f"{path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ContractError(f"{path}: not readable as YAML: {error}") from None
-    try:
-        return _contract(_mapping(document, "the document"))
-    except ContractError as error:
-        raise ContractError(f"{path}: {error}") from None
+    return contract_of(read_document(path))
 
 
-def _contract(document: Mapping[str, object]) -> Contract:
+def contract_of(document: Document) -> Contract:
+    """Return the contract that a document is; raises `ContractError` with all that is wrong."""
+    problems: list[Problem] = []
+    contract = None
+    with Gathered(problems):
+        contract = _contract(mapping(document.content, ""), problems)
+    if contract is None or problems:
+        raise document.refused(problems)
+    return contract
+
+
+def _contract(document: Mapping[str, object], problems: list[Problem]) -> Contract:
     if not str(document.get("asyncapi", "")).startswith("3."):
-        raise ContractError("asyncapi: expected version 3")
-    views = {
-        name: _view(name, _mapping(spec, f"x-bellhop-views.{name}"))
-        for name, spec in _mapping(document.get("x-bellhop-views"), "x-bellhop-views").items()
-    }
-    channels = _mapping(document.get("channels"), "channels")
-    families = [
-        _family(document, name, _mapping(spec, f"channels.{name}"), views)
-        for name, spec in channels.items()
-    ]
+        problems.append(Problem("asyncapi", "expected version 3"))
+    views: dict[str, ViewSpec] = {}
+    for name, spec in mapping(document.get("x-bellhop-views"), "x-bellhop-views").items():
+        # Families may name it, though it is wrong.
+        views[name] = ViewSpec(name)
+        with Gathered(problems):
+            views[name] = _view(name, mapping(spec, f"x-bellhop-views.{name}"))
+    families: list[ChannelFamily] = []
+    for name, spec in mapping(document.get("channels"), "channels").items():
+        with Gathered(problems):
+            families.append(_family(document, name, mapping(spec, f"channels.{name}"), views))
     families.sort(key=lambda family: len(_PARAMETER.sub("", family.address)), reverse=True)
-    info = _mapping(document.get("info"), "info")
+    info = mapping(document.get("info"), "info")
     roles = frozenset(role for view in views.values() for role in view.roles)
     return Contract(str(info.get("title", "")), tuple(families), roles)
 
 
 def _view(name: str, spec: Mapping[str, object]) -> ViewSpec:
-    where = f"x-bellhop-views.{name}.withhold"
+    where = f"x-bellhop-views.{name}"
+    known_keys(spec, VIEW_KEYS, where)
     # Keys are compared in lower case.
-    withhold = tuple(key.lower() for key in _names(spec.get("withhold"), where))
+    withhold = tuple(key.lower() for key in names(spec, "withhold", where))
     if any(_KEY.fullmatch(key) is None for key in withhold):
-        raise ContractError(f"{where}: expected names of letters, digits, _ and -, or name*")
+        cause = "expected names of letters, digits, _ and -, or name*"
+        raise ContractError(Problem(f"{where}.withhold", cause))
     withholds = _key_pattern(withhold) if withhold else None
     if withholds is not None and withholds.search(_NEVER_WITHHELD):
-        raise ContractError(f"{where}: an envelope's own fields cannot be withheld")
+        cause = "an envelope's own fields cannot be withheld"
+        raise ContractError(Problem(f"{where}.withhold", cause))
     return ViewSpec(
         name=name,
         withhold=withhold,
         withholds=withholds,
-        roles=frozenset(_names(spec.get("roles"), f"x-bellhop-views.{name}.roles")),
-        listed_fields_only=spec.get("listed-fields-only") is True,
-        scope=_names(spec.get("scope"), f"x-bellhop-views.{name}.scope"),
+        roles=frozenset(names(spec, "roles", where)),
+        listed_fields_only=flag(spec, "listed-fields-only", where),
+        scope=names(spec, "scope", where),
     )
 
 
@@ -225,35 +244,44 @@ def _family(
     views: Mapping[str, ViewSpec],
 ) -> ChannelFamily:
     where = f"channels.{name}"
+    known_keys(spec, CHANNEL_KEYS, where, OURS)
     address = str(spec.get("address", ""))
     try:
         audience = Audience(str(spec.get("x-bellhop-audience")))
     except ValueError:
         known = ", ".join(Audience)
-        raise ContractError(f"{where}.x-bellhop-audience: expected one of {known}") from None
+        problem = Problem(f"{where}.x-bellhop-audience", f"expected one of {known}")
+        raise ContractError(problem) from None
     if f"{{{_PARAMETER_OF[audience]}}}" not in address:
-        raise ContractError(
-            f"{where}.address: audience {audience} needs the parameter {_PARAMETER_OF[audience]}"
-        )
-    used = _names(spec.get("x-bellhop-views"), f"{where}.x-bellhop-views")
+        cause = f"audience {audience} needs the parameter {_PARAMETER_OF[audience]}"
+        raise ContractError(Problem(f"{where}.address", cause))
+    used = names(spec, "x-bellhop-views", where)
     if not used or any(view not in views for view in used):
-        raise ContractError(f"{where}.x-bellhop-views: expected names from x-bellhop-views")
-    private_twin = spec.get("x-bellhop-private-twin") is True
-    events = _events(document, _mapping(spec.get("messages"), f"{where}.messages"), where)
+        raise ContractError(
+            Problem(f"{where}.x-bellhop-views", "expected names from x-bellhop-views")
+        )
+    private_twin = flag(spec, "x-bellhop-private-twin", where)
+    events = _events(document, mapping(spec.get("messages"), f"{where}.messages"), where)
+    categories = frozenset(names(spec, "x-bellhop-categories", where))
+    for event in events.values():
+        if event.category and event.category not in categories:
+            cause = f"{event.name} has the category {event.category}, which is not among them"
+            raise ContractError(Problem(f"{where}.x-bellhop-categories", cause))
     unlisted = spec.get("x-bellhop-unlisted")
     if unlisted is not None and unlisted not in events:
-        raise ContractError(f"{where}.x-bellhop-unlisted: expected the name of a message here")
+        cause = "expected the name of a message here"
+        raise ContractError(Problem(f"{where}.x-bellhop-unlisted", cause))
     standing_in = events.pop(unlisted) if isinstance(unlisted, str) else None
     return ChannelFamily(
         name=name,
         address=address,
         pattern=_pattern(document, spec, address, where, private_twin=private_twin),
         audience=audience,
-        categories=frozenset(_names(spec.get("x-bellhop-categories"), where)),
+        categories=categories,
         events=events,
         views=tuple(views[view] for view in used),
         private_twin=private_twin,
-        roster=spec.get("x-bellhop-roster") is True,
+        roster=flag(spec, "x-bellhop-roster", where),
         unlisted=replace(standing_in, name="") if standing_in is not None else None,
         elsewhere=_elsewhere(document, spec, where),
     )
@@ -267,49 +295,58 @@ def _pattern(
     *,
     private_twin: bool,
 ) -> re.Pattern[str]:
-    parameters = _mapping(spec.get("parameters"), f"{where}.parameters")
+    parameters = mapping(spec.get("parameters"), f"{where}.parameters")
     parts = ["(?:private-)?"] if private_twin else []
     # re.split with one group alternates literals and parameter names.
     for index, part in enumerate(_PARAMETER.split(address)):
         if index % 2 == 0:
             parts.append(re.escape(part))
             continue
-        parameter = _resolve(document, parameters.get(part), f"{where}.parameters.{part}")
+        parameter = resolved(document, parameters.get(part), f"{where}.parameters.{part}")
         pattern = parameter.get("x-bellhop-pattern")
         if not isinstance(pattern, str):
-            raise ContractError(f"{where}.parameters.{part}: x-bellhop-pattern is missing")
+            problem = Problem(f"{where}.parameters.{part}", "x-bellhop-pattern is missing")
+            raise ContractError(problem)
         parts.append(f"(?P<{part}>{pattern})")
     try:
         return re.compile("".join(parts), re.ASCII)
     except re.error as error:
-        raise ContractError(f"{where}: x-bellhop-pattern: {error}") from None
+        problem = Problem(f"{where}.parameters", f"x-bellhop-pattern: {error}")
+        raise ContractError(problem) from None
 
 
 def _events(
     document: Mapping[str, object], messages: Mapping[str, object], where: str
 ) -> dict[str, EventSpec]:
     events: dict[str, EventSpec] = {}
+    problems: list[Problem] = []
     for key, reference in messages.items():
-        message = _resolve(document, reference, f"{where}.messages.{key}")
-        event = _event(document, key, message, f"{where}.messages.{key}")
-        for name in (event.name, *_names(message.get("x-bellhop-synonyms"), where)):
-            events[name] = event
+        place = f"{where}.messages.{key}"
+        with Gathered(problems):
+            message = resolved(document, reference, place)
+            event = _event(document, key, message, place)
+            for name in (event.name, *names(message, "x-bellhop-synonyms", place)):
+                events[name] = event
+    if problems:
+        raise ContractError(*problems)
     return events
 
 
 def _event(
     document: Mapping[str, object], key: str, message: Mapping[str, object], where: str
 ) -> EventSpec:
+    known_keys(message, MESSAGE_KEYS, where, OURS)
     return EventSpec(
         name=str(message.get("name", key)),
-        fields=_names(message.get("x-bellhop-fields"), f"{where}.x-bellhop-fields"),
+        fields=names(message, "x-bellhop-fields", where),
         guest_scope=str(message.get("x-bellhop-guest-scope", "STATUS_READ")),
         check=_payload_check(document, message, where),
-        scope=_names(message.get("x-bellhop-scope"), f"{where}.x-bellhop-scope"),
+        scope=names(message, "x-bellhop-scope", where),
+        category=str(message.get("x-bellhop-category", "")),
         conflate=str(message.get("x-bellhop-conflate", "")),
         summary=str(message.get("summary", "")),
-        deprecated=message.get("x-bellhop-deprecated") is True,
-        not_cards=frozenset(_names(message.get("x-bellhop-not-cards"), where)),
+        deprecated=flag(message, "x-bellhop-deprecated", where),
+        not_cards=frozenset(names(message, "x-bellhop-not-cards", where)),
     )
 
 
@@ -317,58 +354,25 @@ def _payload_check(
     document: Mapping[str, object], message: Mapping[str, object], where: str
 ) -> PayloadCheck | None:
     """Compile the payload's part of a message, which is an envelope with more said of it."""
-    envelope = _mapping(message.get("payload", {}), f"{where}.payload")
-    parts = envelope.get("allOf", [envelope])
-    schemas = [
-        properties["payload"]
-        for part in (parts if isinstance(parts, list) else [])
-        if isinstance(part, dict) and isinstance(properties := part.get("properties"), dict)
-        if isinstance(properties.get("payload"), dict)
-    ]
+    schemas = payload_schemas(message, where)
     if not schemas:
         return None
-    components = _mapping(document.get("components", {}), "components")
+    components = mapping(document.get("components", {}), "components")
+    shared = mapping(components.get("schemas", {}), "components.schemas")
     try:
-        return PayloadCheck({"allOf": schemas}, _mapping(components.get("schemas", {}), "schemas"))
+        return PayloadCheck({"allOf": schemas}, shared)
     except ValueError as error:
-        raise ContractError(f"{where}.payload: {error}") from None
+        raise ContractError(Problem(f"{where}.payload", str(error).partition("\n")[0])) from None
 
 
 def _elsewhere(
     document: Mapping[str, object], spec: Mapping[str, object], where: str
 ) -> dict[str, str]:
     """Return the events of the channels that an unlisted event may not be of."""
-    channels = _mapping(document.get("channels"), "channels")
+    channels = mapping(document.get("channels"), "channels")
     found: dict[str, str] = {}
-    for name in _names(spec.get("x-bellhop-unlisted-not-of"), f"{where}.x-bellhop-unlisted-not-of"):
-        other = _mapping(channels.get(name), f"channels.{name}")
-        for event in _mapping(other.get("messages"), f"channels.{name}.messages"):
+    for name in names(spec, "x-bellhop-unlisted-not-of", where):
+        other = mapping(channels.get(name), f"channels.{name}")
+        for event in mapping(other.get("messages"), f"channels.{name}.messages"):
             found[event] = str(other.get("address"))
     return found
-
-
-def _resolve(document: Mapping[str, object], value: object, where: str) -> Mapping[str, object]:
-    spec = _mapping(value, where)
-    reference = spec.get("$ref")
-    if reference is None:
-        return spec
-    target: object = document
-    for step in str(reference).removeprefix("#/").split("/"):
-        target = target.get(step) if isinstance(target, dict) else None
-    if target is None:
-        raise ContractError(f"{where}: {reference} does not exist")
-    return _mapping(target, str(reference))
-
-
-def _mapping(value: object, where: str) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise ContractError(f"{where}: expected a mapping")
-    return cast("dict[str, object]", value)
-
-
-def _names(value: object, where: str) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ContractError(f"{where}: expected a list of names")
-    return tuple(value)

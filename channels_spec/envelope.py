@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from channels_spec.contract import ChannelMatch, EventSpec
+from channels_spec.contract import ChannelFamily, ChannelMatch, EventSpec
 from channels_spec.faults import Fault
 from channels_spec.pusher import MAX_EVENT_NAME
 
@@ -84,7 +84,7 @@ def _legacy(
 ) -> Normalized:
     if event is None:
         raise NotAcceptable(Fault("", "neither an envelope (payload, meta) nor an event's name"))
-    spec, violations = _listed(match, event)
+    spec, violations = listed(match.family, event)
     fault = Fault("", "not an envelope of category, type, payload and meta")
     return Normalized(
         event=(spec.name if spec else "") or event,
@@ -114,8 +114,13 @@ def _checked_slug(match: ChannelMatch, stated: object) -> str:
     return stated
 
 
-def _listed(match: ChannelMatch, event: str) -> tuple[EventSpec | None, list[Fault]]:
-    family = match.family
+def listed(family: ChannelFamily, event: str) -> tuple[EventSpec | None, list[Fault]]:
+    """Return a family's event by any of its names, or why the family has none of this name.
+
+    Raises:
+        NotAcceptable: in every mode.
+
+    """
     if len(event) > MAX_EVENT_NAME:
         raise NotAcceptable(Fault("/type", f"longer than {MAX_EVENT_NAME} characters"))
     spec = family.events.get(event)
@@ -148,7 +153,7 @@ class _Envelope:
 
     def normalized(self, new_id: Callable[[], str], now: Callable[[], str]) -> Normalized:
         event = self._type()
-        spec, faults = _listed(self.match, event)
+        spec, faults = listed(self.match.family, event)
         self.violations += faults
         self._category()
         self._scope(spec)
@@ -253,11 +258,16 @@ def filter_value(value: str | int) -> str:
 
 
 def conflation_key(normalized: Normalized) -> str:
-    """Return the key per which only the latest event counts; empty where every one does."""
+    """Return the key per which only the latest event counts; empty where every one does.
+
+    That is so where it is not said whose event it is, and where a reader acts on what changed.
+    """
     field = normalized.spec.conflate if normalized.spec is not None else ""
     payload = normalized.body.get("payload")
-    value = payload.get(field) if field and isinstance(payload, dict) else None
-    if value is None or isinstance(value, dict | list):
+    if not field or not normalized.hotel_slug or not isinstance(payload, dict):
+        return ""
+    value = payload.get(field)
+    if value is None or isinstance(value, dict | list) or "changed_fields" in payload:
         return ""
     return f"{normalized.event} {normalized.hotel_slug} {value}"
 

@@ -27,21 +27,24 @@ from channels_spec.contract import Contract
 from server import logs
 from server.broker.redis import connect
 from server.config import Settings, load_settings, named, read_settings
+from server.contract_cli import contract
 from server.demo.keys import DEMO_JWT_SECRET, DEMO_SECRET
 from server.demo.run import demo_main
 from server.errors import ConfigError
 from server.node import Parts, bound_socket, running_node, serve
+from server.rejected_cli import rejected
 from server.supervisor import supervise
 from server.tail import tail
-from server.usage import URL, Failed, Misconfigured, OneLine, misconfigured, run
-
-CONFIG = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    envvar="BELLHOP_CONFIG",
-    help="A TOML file; default: bellhop.toml here, if there is one.",
+from server.usage import (
+    CONFIG,
+    URL,
+    Failed,
+    Misconfigured,
+    OneLine,
+    config_file,
+    misconfigured,
+    run,
 )
-
 
 _TAIL_S: Final = 86_400
 """How long `tail` may listen without coming back."""
@@ -65,14 +68,14 @@ def bellhop() -> None:
     """Bellhop: a self-hosted, Pusher-compatible realtime server for hotels."""
 
 
-def _file(config: Path | None) -> Path | None:
-    return config or (Path("bellhop.toml") if Path("bellhop.toml").exists() else None)
+bellhop.add_command(contract)
+bellhop.add_command(rejected)
 
 
 def _settings(config: Path | None, **command_line: object) -> Settings:
     given = {path.replace("__", "."): value for path, value in command_line.items()}
     try:
-        return load_settings(_file(config), os.environ, given)
+        return load_settings(config_file(config), os.environ, given)
     except ConfigError as error:
         raise misconfigured(error) from None
 
@@ -170,7 +173,7 @@ def demo(port: int, interval: float) -> None:
 def check(config: Path | None) -> None:
     """Check configuration, keys, contract and Redis; tells every problem."""
     try:
-        settings, problems, left_out = read_settings(_file(config), os.environ, {})
+        settings, problems, left_out = read_settings(config_file(config), os.environ, {})
     except ConfigError as error:
         raise misconfigured(error) from None
     parts = None

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Final
 
 import orjson
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -38,6 +39,9 @@ _RELEASE: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
+
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,11 @@ class Ingress:
             publication = self._publisher.prepare(event)
         except PublishRefused as refused:
             self._refuse(message, refused.status, refused.reason)
+            return
+        except Exception:
+            # A fault of ours costs this one event, not the node and everybody on it.
+            log.exception("ingress.failed", app=message.app_id, channel=message.channel[:200])
+            self._refuse(message, 500, "the server failed on this message")
             return
         if publication.event_id != own_id and not self._holds_lease:
             # It does not go out under its own id, by which the script would know it again.

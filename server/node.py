@@ -23,7 +23,8 @@ from starlette.routing import BaseRoute
 from auth.apps import App, AppRegistry
 from auth.origins import OriginPolicy
 from auth.tokens import TokenVerifier, VerificationKey, hmac_key, public_key
-from channels_spec.contract import HOTEL_CONTRACT, Contract, ContractError, load_contract
+from channels_spec.contract import HOTEL_CONTRACT, Contract, load_contract
+from channels_spec.document import ContractError
 from server.broker.embedded import EmbeddedValkey
 from server.broker.redis import History, RedisBroker, connect
 from server.config import Settings, named
@@ -371,5 +372,5 @@ def _contract(settings: Settings, problems: list[str]) -> Contract:
     try:
         return load_contract(settings.contract.file or HOTEL_CONTRACT)
     except ContractError as error:
-        problems.append(f"{named('contract.file')}: {error}")
+        problems += [f"{named('contract.file')}: {problem}" for problem in error.problems]
         return Contract("", ())

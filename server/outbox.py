@@ -15,6 +15,10 @@ MAX_WAITING_BYTES: Final = 1024 * 1024
 """What may wait for a client that does not read; more makes it a slow consumer."""
 
 
+_MAX_HOLES: Final = 1_000
+"""Places of conflated events that may stand empty in what waits."""
+
+
 class Writable(Protocol):
     """The part of an asyncio transport that an outbox uses."""
 
@@ -34,13 +38,14 @@ class Waiting(NamedTuple):
 class Outbox:
     """The way of encoded frames to one client."""
 
-    __slots__ = ("_latest", "_limit", "_transport", "_waiting", "_waiting_bytes", "offer")
+    __slots__ = ("_holes", "_latest", "_limit", "_transport", "_waiting", "_waiting_bytes", "offer")
 
     def __init__(self, transport: Writable, limit: int = MAX_WAITING_BYTES) -> None:
         self._transport = transport
         self._limit = limit
         self._waiting: list[bytes] = _NOTHING
         self._waiting_bytes = 0
+        self._holes = 0
         self._latest: dict[str, int] | None = None
         """Where in ``_waiting`` the latest event of a conflation key stands."""
         self.offer: Callable[[bytes], object] = transport.write
@@ -66,7 +71,7 @@ class Outbox:
     def pause(self) -> None:
         """Stop writing: the transport's buffer is full."""
         if self.offer not in (_drop, _behind):
-            self._waiting, self._latest = [], {}
+            self._waiting, self._latest, self._holes = [], {}, 0
             self.offer = _behind
 
     def resume(self) -> None:
@@ -91,10 +96,23 @@ class Outbox:
 
     def _forget(self, key: str) -> None:
         """Drop the event of this key that waits, if one does; places behind it stay as they are."""
-        at = self._latest.pop(key, None) if self._latest is not None else None
-        if at is not None:
-            self._waiting_bytes -= len(self._waiting[at])
-            self._waiting[at] = b""
+        latest = self._latest
+        at = latest.pop(key, None) if latest is not None else None
+        if latest is None or at is None:
+            return
+        self._waiting_bytes -= len(self._waiting[at])
+        self._waiting[at] = b""
+        self._holes += 1
+        if self._holes > _MAX_HOLES:
+            self._close_holes(latest)
+
+    def _close_holes(self, latest: dict[str, int]) -> None:
+        """Give back the places of what was conflated away: a client may be behind for hours."""
+        places = [place for place, data in enumerate(self._waiting) if data]
+        moved = {place: index for index, place in enumerate(places)}
+        self._waiting = [self._waiting[place] for place in places]
+        self._latest = {key: moved[place] for key, place in latest.items()}
+        self._holes = 0
 
 
 _NOTHING: Final[list[bytes]] = []

@@ -18,6 +18,8 @@ from channels_spec.cards import mask
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a refused body that are kept."""
+MAX_CHANNEL: Final = 200
+"""Characters of a channel's name that are kept; a good one has no more."""
 _MAX_REASON: Final = 1_000
 _MAX_ENTRIES: Final = 10_000
 _MAX_WAITING: Final = 1_000
@@ -48,7 +50,7 @@ class Rejected:
         log.warning(
             "event.rejected",
             app=app_id,
-            channel=channel[:200],
+            channel=channel[:MAX_CHANNEL],
             source=source,
             status=status,
             reason=reason,
@@ -56,15 +58,19 @@ class Rejected:
         if len(self._waiting) >= _MAX_WAITING:
             self.unkept += 1
             return
+        # Masked before it is cut: half a card number would not be recognized as one.
+        kept = mask(body[: 2 * MAX_BODY].decode(errors="replace"))[:MAX_BODY]
+        complete = kept.encode() == body and len(channel) <= MAX_CHANNEL
         fields = {
             "app": app_id,
-            "channel": channel[:200],
+            "channel": channel[:MAX_CHANNEL],
             "source": source,
             "status": str(status),
             "reason": reason,
-            # Masked before it is cut: half a card number would not be recognized as one.
-            "body": mask(body[: 2 * MAX_BODY].decode(errors="replace"))[:MAX_BODY],
+            "body": kept,
             "bytes": str(len(body)),
+            # Whether what is kept is what came: only that may be published again.
+            "complete": "1" if complete else "0",
         }
         self._waiting.append(fields)
         self._wake.set()

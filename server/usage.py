@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,18 @@ import uvloop
 from click.exceptions import NoArgsIsHelpError
 
 from server.errors import ConfigError, ServerError
+
+CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="BELLHOP_CONFIG",
+    help="A TOML file; default: bellhop.toml here, if there is one.",
+)
+
+
+def config_file(config: Path | None) -> Path | None:
+    """Return the file of the settings: the one that was given, or the one that is here."""
+    return config or (Path("bellhop.toml") if Path("bellhop.toml").exists() else None)
 
 
 class Failed(click.ClickException):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from channels_spec.contract import Contract, ContractError, load_contract
+from channels_spec.contract import Contract, load_contract
+from channels_spec.document import MESSAGE_KEYS, ContractError, read_document
 
 SMALL: dict[str, Any] = {
     "asyncapi": "3.0.0",
@@ -65,11 +66,11 @@ def changed(path: str, value: object) -> str:
 
 
 def refusal(tmp_path: Path, text: str | bytes) -> str:
-    """Return why a document is refused, without the file's name, which always comes first."""
+    """Return why a document is refused, without file and line, which always come first."""
     with pytest.raises(ContractError) as caught:
         load(tmp_path, text)
     before, _, reason = str(caught.value).partition(": ")
-    assert before == str(tmp_path / "contract.yaml")
+    assert before.partition(":")[0] == str(tmp_path / "contract.yaml")
     return reason
 
 
@@ -183,7 +184,7 @@ def test_contracts_are_told_apart_when_they_share_a_channel(tmp_path: Path) -> N
         (
             "components/parameters/slug",
             "x",
-            "#/components/parameters/slug: expected a mapping",
+            "components.parameters.slug: expected a mapping",
         ),
         (
             "components",
@@ -191,6 +192,19 @@ def test_contracts_are_told_apart_when_they_share_a_channel(tmp_path: Path) -> N
             "channels.rooms.messages.cleaned: #/components/messages/cleaned does not exist",
         ),
         ("channels/rooms/messages", [], "channels.rooms.messages: expected a mapping"),
+        (
+            "channels/rooms/x-bellhop-private-twin",
+            "yes",
+            "channels.rooms.x-bellhop-private-twin: expected true or false",
+        ),
+        (
+            "x-bellhop-views/staff/listed_fields_only",
+            True,
+            (
+                "x-bellhop-views.staff.listed_fields_only: expected one of"
+                " listed-fields-only, roles, scope, withhold"
+            ),
+        ),
         (
             "channels/rooms/messages/made_up",
             "x",
@@ -218,14 +232,14 @@ def test_contract_is_refused_when_it_is_no_yaml(tmp_path: Path, text: str | byte
 
 def test_contract_is_refused_when_it_is_not_a_mapping(tmp_path: Path) -> None:
     """An empty file is YAML, but no document."""
-    assert refusal(tmp_path, "") == "the document: expected a mapping"
+    assert refusal(tmp_path, "") == "expected a mapping"
 
 
 @pytest.mark.parametrize("pattern", ["[a-z", "(?P<hotel_slug>x)"])
 def test_contract_is_refused_when_a_pattern_is_no_expression(tmp_path: Path, pattern: str) -> None:
     """A pattern that does not compile is told with its place."""
     text = changed("components/parameters/slug/x-bellhop-pattern", pattern)
-    assert refusal(tmp_path, text).startswith("channels.rooms: x-bellhop-pattern: ")
+    assert refusal(tmp_path, text).startswith("channels.rooms.parameters: x-bellhop-pattern: ")
 
 
 def test_contract_is_refused_when_the_file_cannot_be_read(tmp_path: Path) -> None:
@@ -234,3 +248,73 @@ def test_contract_is_refused_when_the_file_cannot_be_read(tmp_path: Path) -> Non
     with pytest.raises(ContractError, match="No such file or directory") as caught:
         load_contract(file)
     assert str(caught.value).startswith(f"{file}: ")
+
+
+def test_contract_is_refused_telling_every_problem_with_its_line(tmp_path: Path) -> None:
+    """Views, channels and events each say what is wrong with them; what they share is told once."""
+    text = """\
+asyncapi: 2.6.0
+info: {title: Wrong}
+x-bellhop-views:
+  staff:
+    withhold: payment
+channels:
+  rooms: &rooms
+    address: "{hotel_slug}.rooms"
+    parameters: {hotel_slug: {x-bellhop-pattern: "[a-z]+"}}
+    x-bellhop-audience: hotel-staff
+    x-bellhop-views: [staff]
+    messages:
+      room.cleaned: {$ref: "#/components/messages/room.cleaned"}
+      room: {x-bellhop-colour: red}
+      room.made_up: {$ref: "#/components/nowhere"}
+  more_rooms: *rooms
+  beds: []
+components:
+  messages:
+    room.cleaned:
+      x-bellhop-fields: room_number
+"""
+    with pytest.raises(ContractError) as caught:
+        load(tmp_path, text)
+    file = tmp_path / "contract.yaml"
+    there_are = ", ".join(sorted(MESSAGE_KEYS))
+    messages = "channels.rooms.messages"
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{file}:1: asyncapi: expected version 3",
+        f"{file}:5: x-bellhop-views.staff.withhold: expected a list of names",
+        f"{file}:21: {messages}.room.cleaned.x-bellhop-fields: expected a list of names",
+        f"{file}:14: {messages}.room.x-bellhop-colour: expected one of {there_are}",
+        f"{file}:15: {messages}.room.made_up: #/components/nowhere does not exist",
+        f"{file}:17: channels.beds: expected a mapping",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("a: 1\nb: {c: 1, d: 2,\n  c: 3}\n", "2: b.c: given twice, again in line 3"),
+        ("a: 1\nb: &b\n  - c: *b\n", "3: b.0.c: an alias of what it stands in"),
+        ("a: &a [1]\nb: [*a, *a]\nc: *a\n", "1: x-bellhop-views: expected a mapping"),
+        ("a: [", "1: not readable as YAML: while parsing a flow node, expected the node"),
+        ("a:\n  ? [1]\n  : 2\n", "1: a: line 2 has a key that is no text: quote it"),
+        ("a:\n  no: 2\n", "1: a: line 2 has a key that is no text: quote it"),
+        ("a: !!binary é\n", "1: not readable as YAML: failed to convert base64 data into ascii"),
+        ("a: \x00", " not readable as YAML: unacceptable character #x0000"),
+    ],
+)
+def test_document_is_refused_when_it_would_mislead(tmp_path: Path, text: str, reason: str) -> None:
+    """What YAML would take without a word, or cannot read, is told with its line."""
+    with pytest.raises(ContractError) as caught:
+        load(tmp_path, text)
+    told = [str(problem) for problem in caught.value.problems]
+    assert any(each.startswith(f"{tmp_path / 'contract.yaml'}:{reason}") for each in told), told
+
+
+def test_line_of_a_path_that_is_not_there_is_its_parents(tmp_path: Path) -> None:
+    """A missing key has no line; the one that should have it does."""
+    file = tmp_path / "contract.yaml"
+    file.write_text('\na:\n  b: {$ref: "#/x/y"}\n  c: {$ref: "#/a/d"}\n  d: 5\n')
+    document = read_document(file)
+    paths = ("", "z", "a.z", "a.b.z", "a.c.z", "a.d", "a.d.z")
+    assert [document.line_of(path) for path in paths] == [1, 1, 2, 3, 4, 5, 5]

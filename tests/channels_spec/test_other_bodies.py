@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from channels_spec.envelope import Normalized, scope_values
+from channels_spec.envelope import Normalized, conflation_key, scope_values
 from channels_spec.faults import Fault
 from tests.channels_spec.bodies import GUEST, NEW_ID, accepted, envelope, normalized, spec
 from tests.people import CONTRACT, match
@@ -127,3 +127,60 @@ def test_scope_values_are_none_when_there_is_no_meta() -> None:
     """A legacy body cannot be filtered by."""
     assert scope_values({"meta": "x"}) == ()
     assert scope_values({}) == ()
+
+
+OCCUPANCY: dict[str, Any] = {"category": "rooms", "type": "room_occupancy_updated"}
+
+
+@pytest.mark.parametrize(
+    "body, channel, key",
+    [
+        (
+            envelope(**OCCUPANCY, payload={"room_number": 12, "is_occupied": True}),
+            "grand.rooms",
+            "room_occupancy_updated grand 12",
+        ),
+        (
+            envelope(**OCCUPANCY, payload={"room_number": "12"}, meta={"hotel_slug": "sea-view"}),
+            "staff-hotel-1",
+            "room_occupancy_updated sea-view 12",
+        ),
+        # Whose room is it? Two hotels may share the channel.
+        (
+            envelope(**OCCUPANCY, payload={"room_number": 12}, meta={"hotel_slug": ...}),
+            "staff-hotel-1",
+            "",
+        ),
+        # Whoever reads this acts on the change: each one counts.
+        (
+            envelope(**OCCUPANCY, payload={"room_number": 12, "changed_fields": []}),
+            "grand.rooms",
+            "",
+        ),
+        (envelope(**OCCUPANCY, payload={"is_occupied": True}), "grand.rooms", ""),
+        (envelope(**OCCUPANCY, payload={"room_number": {"number": 1}}), "grand.rooms", ""),
+        (envelope(), "grand.rooms", ""),
+        (envelope(type="room_painted"), "grand.rooms", ""),
+        (
+            {
+                "category": "staff_chat",
+                "payload": {"conversation_id": 5},
+                "meta": {"hotel_slug": "h"},
+            },
+            "staff-chat-12",
+            "staff_chat_unread_updated h 5",
+        ),
+    ],
+)
+def test_conflation_key_says_of_what_only_the_latest_counts(
+    body: dict[str, Any], channel: str, key: str
+) -> None:
+    """Of one room, or one conversation, of one hotel; and never where a change would be lost."""
+    event = body.get("type", "staff_chat_unread_updated")
+    assert conflation_key(normalized(body, channel=channel, event=event)) == key
+
+
+def test_legacy_body_is_not_conflated() -> None:
+    """It has no payload of which one could know what it replaces."""
+    body = {"room_number": 12, "is_occupied": True}
+    assert conflation_key(normalized(body, event="room_occupancy_updated")) == ""

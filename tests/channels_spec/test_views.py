@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from channels_spec.contract import ChannelFamily, EventSpec, ViewSpec
 from channels_spec.views import PLAIN_VIEW, ViewedBodies, guest_views, project, viewed
+from tests.oracle import is_of_payment, pruned
 from tests.people import CONTRACT, match
 
 ROOMS = match("grand.rooms").family
@@ -50,22 +51,6 @@ BODIES = st.fixed_dictionaries(
     {"category": st.just("rooms"), "type": st.just("room_updated"), "payload": OBJECTS},
     optional={"more": JSON},
 ).flatmap(lambda body: OBJECTS.map(lambda scope: {**body, "meta": {**META, "scope": scope}}))
-
-
-def is_of_payment(key: str) -> bool:
-    """The rule of the contract, written down a second time."""
-    name = key.lower()
-    exactly = {"payment", "payments", "card_last4"}
-    return name in exactly or name.startswith(("payment_", "deposit"))
-
-
-def pruned(value: Any) -> Any:
-    """Return JSON without payment fields, by way of a decoder that never sees them."""
-
-    def kept(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {key: item for key, item in pairs if not is_of_payment(key)}
-
-    return json.loads(json.dumps(value), object_pairs_hook=kept)
 
 
 def keys_in(text: str) -> set[str]:

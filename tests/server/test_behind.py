@@ -70,6 +70,19 @@ def test_outbox_keeps_only_the_latest_of_a_key(outbox: Outbox, wire: Wire) -> No
     assert wire.written == [b"bccccAAAA"]
 
 
+def test_outbox_does_not_grow_with_what_was_conflated_away(wire: Wire) -> None:
+    """A tablet that sleeps for a day while its rooms change costs what its last events cost."""
+    outbox = Outbox(wire, limit=100)
+    outbox.pause()
+    assert outbox.keep([Waiting(b"first"), Waiting(b"a", "a")])
+    for number in range(5_000):
+        assert outbox.keep([Waiting(b"%04d" % number, "b")])
+    assert len(outbox._waiting) < 1_100  # noqa: SLF001  its memory is the point
+    assert outbox.keep([Waiting(b"A", "a")])
+    outbox.resume()
+    assert wire.written == [b"first4999A"]
+
+
 def test_outbox_sends_nothing_after_its_end(outbox: Outbox, wire: Wire) -> None:
     """Closed is closed, whatever the transport tells afterwards."""
     outbox.pause()

@@ -30,6 +30,7 @@ CHANNELS = st.sampled_from((*oracle.CHANNELS, *OPEN, "private-x"))
 SUBJECTS = st.sampled_from(["12"] * 9 + ["13"])
 TOKENS = st.tuples(SUBJECTS.flatmap(oracle.claims), LIVES)
 JSON = st.dictionaries(st.sampled_from(["event", "data", "channel", "auth"]), st.text(max_size=5))
+SCOPES = st.none() | st.just({"room_number": [12]}) | st.just({"guest": ["Ann"]})
 RAW = st.binary(max_size=20) | JSON.map(lambda message: json.dumps(message).encode())
 
 
@@ -55,6 +56,7 @@ def conversations(draw: st.DrawFn) -> list[tuple[Any, ...]]:
         st.tuples(st.just("wait"), st.floats(0, 12)),
         st.tuples(st.just("raw"), RAW),
         st.tuples(st.just("client event"), channels),
+        st.tuples(st.just("filter"), channels | signed, SCOPES),
     )
     said = draw(st.lists(steps, max_size=25))
     return [*said, ("bad token",)] if draw(st.booleans()) else said
@@ -103,6 +105,11 @@ class Conversation:
                 self.carry_out(self.connection.tick(self.now))
             case "raw", text:
                 self.carry_out(self.connection.receive(text, self.now))
+            case "filter", channel, scope:
+                known = dict(self.signed)
+                self.say("bellhop:filter", {"channel": channel, "scope": scope})
+                # It narrows what is heard, by whatever right.
+                self.signed = known
             case "client event", channel:
                 self.say("client-x", {}, channel=channel)
             case _:  # a "joined" while nothing joins

@@ -1,0 +1,270 @@
+"""The contract's document: YAML in which everything has its line, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, cast
+
+import yaml
+
+OURS: Final = "x-bellhop-"
+"""Begins the keys that are no part of AsyncAPI."""
+VIEW_KEYS: Final = frozenset({"roles", "withhold", "listed-fields-only", "scope"})
+CHANNEL_KEYS: Final = frozenset(
+    OURS + key
+    for key in (
+        "audience",
+        "categories",
+        "private-twin",
+        "roster",
+        "unlisted",
+        "unlisted-not-of",
+        "views",
+    )
+)
+MESSAGE_KEYS: Final = frozenset(
+    OURS + key
+    for key in (
+        "category",
+        "conflate",
+        "deprecated",
+        "fields",
+        "guest-scope",
+        "not-cards",
+        "scope",
+        "synonyms",
+    )
+)
+_REFERENCE: Final = "$ref"
+_TEXT: Final = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
+"""What a key may be: `no` is none in YAML, nor is `404`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a document."""
+
+    path: str
+    """Keys from the root, with dots between them; empty where it is the whole document."""
+    cause: str
+    place: str = ""
+    """``FILE:LINE``, or the file alone."""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.place, self.path, self.cause) if part)
+
+
+class ContractError(ValueError):
+    """The contract document cannot be used; ``problems`` says where and why."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
+
+
+class Gathered:
+    """Notes what is wrong in ``problems``, so that whoever edits a document is told all of it."""
+
+    __slots__ = ("_problems",)
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self._problems = problems
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> bool:
+        if not isinstance(error, ContractError):
+            return False
+        self._problems.extend(error.problems)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as it was read."""
+
+    file: Path
+    content: object
+    root: yaml.Node | None
+    """``content`` before it became values: it knows the lines. ``None``: the file is empty."""
+
+    def line_of(self, path: str) -> int:
+        """Return the line of a path's last key, or of the last one that is there."""
+        node, line = self.root, 1
+        while path:
+            found = _step(_resolved(self.root, node), path)
+            if found is None:
+                break
+            line, node, path = found
+        return line
+
+    def refused(self, problems: list[Problem]) -> ContractError:
+        """Return the error that tells each problem once, with its line."""
+        told: dict[tuple[str, str], Problem] = {}
+        for problem in problems:
+            place = f"{self.file}:{self.line_of(problem.path)}"
+            # What several channels refer to is wrong in one place.
+            told.setdefault((place, problem.cause), replace(problem, place=place))
+        return ContractError(*told.values())
+
+
+def read_document(file: Path) -> Document:
+    """Read a YAML file; raises `ContractError` naming file, line and cause."""
+    try:
+        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        root = loader.get_single_node()
+        problems = list(_misleading(root, {}, ""))
+        if problems:
+            raise Document(file, None, root).refused(problems)
+        return Document(file, loader.construct_document(root) if root is not None else None, root)
+    except OSError as error:
+        raise ContractError(Problem("", error.strerror or str(error), str(file))) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{file}:{mark.line + 1}" if mark is not None else str(file)
+        cause = ", ".join(part for part in (error.context, error.problem) if part)
+        raise ContractError(Problem("", f"not readable as YAML: {cause}", place)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        cause = " ".join(str(error).split())
+        raise ContractError(Problem("", f"not readable as YAML: {cause}", str(file))) from None
+
+
+def _misleading(node: yaml.Node | None, seen: dict[int, bool], path: str) -> Iterator[Problem]:
+    """Find what YAML takes without a word: a key given twice or no text, a part inside itself.
+
+    ``seen`` says of each node whether the walk is still inside it.
+    """
+    if not isinstance(node, yaml.CollectionNode) or seen.get(id(node)) is False:
+        return
+    if id(node) in seen:
+        yield Problem(path, "an alias of what it stands in")
+        return
+    seen[id(node)] = True
+    keys: set[str] = set()
+    if isinstance(node, yaml.MappingNode):
+        for key, _ in node.value:
+            if key.tag not in _TEXT:
+                cause = f"line {key.start_mark.line + 1} has a key that is no text: quote it"
+                yield Problem(path, cause)
+    for name, line, value in _items(node):
+        where = f"{path}.{name}" if path else name
+        if name in keys:
+            yield Problem(where, f"given twice, again in line {line}")
+        keys.add(name)
+        yield from _misleading(value, seen, where)
+    seen[id(node)] = False
+
+
+def _items(node: yaml.Node | None) -> list[tuple[str, int, yaml.Node]]:
+    """Return what is in a mapping or a list: key or index, line, value."""
+    match node:
+        case yaml.MappingNode():
+            return [(str(key.value), key.start_mark.line + 1, value) for key, value in node.value]
+        case yaml.SequenceNode():
+            return [(str(i), item.start_mark.line + 1, item) for i, item in enumerate(node.value)]
+        case _:
+            return []
+
+
+def _step(node: yaml.Node | None, path: str) -> tuple[int, yaml.Node, str] | None:
+    """Take the path's first key: its line, its value, and the rest of the path."""
+    # A key may have dots in it, and then another may be its beginning.
+    for name, line, value in sorted(_items(node), key=lambda item: len(item[0]), reverse=True):
+        if path == name or path.startswith(f"{name}."):
+            return line, value, path[len(name) + 1 :]
+    return None
+
+
+def _resolved(root: yaml.Node | None, node: yaml.Node | None) -> yaml.Node | None:
+    """Return what a node refers to; itself where it is no reference."""
+    found = _step(node, _REFERENCE)
+    if found is None:
+        return node
+    target = root
+    for step in _steps(str(found[1].value)):
+        known = _step(target, step)
+        target = known[1] if known is not None else None
+    return target
+
+
+def _steps(reference: str) -> list[str]:
+    return reference.removeprefix("#/").split("/")
+
+
+# --- the values in it --------------------------------------------------------------------------
+
+
+def resolved(document: Mapping[str, object], value: object, where: str) -> Mapping[str, object]:
+    """Return a mapping that is given in its place or by reference."""
+    spec = mapping(value, where)
+    reference = spec.get(_REFERENCE)
+    if reference is None:
+        return spec
+    steps = _steps(str(reference))
+    target: object = document
+    for step in steps:
+        target = target.get(step) if isinstance(target, dict) else None
+    if target is None:
+        raise ContractError(Problem(where, f"{reference} does not exist"))
+    return mapping(target, ".".join(steps))
+
+
+def mapping(value: object, where: str) -> Mapping[str, object]:
+    """Return a value that must be a mapping."""
+    if not isinstance(value, dict):
+        raise ContractError(Problem(where, "expected a mapping"))
+    return cast("dict[str, object]", value)
+
+
+def names(spec: Mapping[str, object], key: str, where: str) -> tuple[str, ...]:
+    """Return a field that is a list of names; empty where it is missing."""
+    value = spec.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ContractError(Problem(f"{where}.{key}", "expected a list of names"))
+    return tuple(value)
+
+
+def flag(spec: Mapping[str, object], key: str, where: str) -> bool:
+    """Return a field that is true or false; false where it is missing."""
+    value = spec.get(key, False)
+    if not isinstance(value, bool):
+        raise ContractError(Problem(f"{where}.{key}", "expected true or false"))
+    return value
+
+
+def known_keys(
+    spec: Mapping[str, object], known: frozenset[str], where: str, prefix: str = ""
+) -> None:
+    """Refuse a key that nothing reads: a misspelt rule would be no rule.
+
+    Args:
+        spec: what is looked at.
+        known: the keys that there are.
+        where: the path of ``spec``.
+        prefix: only keys that begin with it are looked at.
+
+    """
+    unknown = [key for key in spec if str(key).startswith(prefix) and key not in known]
+    if unknown:
+        there_are = ", ".join(sorted(known))
+        problems = (Problem(f"{where}.{key}", f"expected one of {there_are}") for key in unknown)
+        raise ContractError(*problems)
+
+
+def payload_schemas(message: Mapping[str, object], where: str) -> list[Mapping[str, object]]:
+    """Return what a message says of its payload; it is an envelope with more said of it."""
+    envelope = mapping(message.get("payload", {}), f"{where}.payload")
+    parts = envelope.get("allOf", [envelope])
+    return [
+        properties["payload"]
+        for part in (parts if isinstance(parts, list) else [])
+        if isinstance(part, dict) and isinstance(properties := part.get("properties"), dict)
+        if isinstance(properties.get("payload"), dict)
+    ]
