@@ -244,7 +244,36 @@ def _family(
     views: Mapping[str, ViewSpec],
 ) -> ChannelFamily:
     where = f"channels.{name}"
-    known_keys(spec, CHANNEL_KEYS, where, OURS)
+    problems: list[Problem] = []
+    family: ChannelFamily | None = None
+    events: dict[str, EventSpec] = {}
+    with Gathered(problems):
+        known_keys(spec, CHANNEL_KEYS, where, OURS)
+    with Gathered(problems):
+        family = _without_events(document, name, spec, views)
+    with Gathered(problems):
+        events = _events(document, mapping(spec.get("messages"), f"{where}.messages"), where)
+    if family is None or problems:
+        raise ContractError(*problems)
+    for event in events.values():
+        if event.category and event.category not in family.categories:
+            cause = f"{event.name} has the category {event.category}, which is not among them"
+            raise ContractError(Problem(f"{where}.x-bellhop-categories", cause))
+    unlisted = spec.get("x-bellhop-unlisted")
+    if unlisted is not None and unlisted not in events:
+        cause = "expected the name of a message here"
+        raise ContractError(Problem(f"{where}.x-bellhop-unlisted", cause))
+    standing_in = replace(events.pop(unlisted), name="") if isinstance(unlisted, str) else None
+    return replace(family, events=events, unlisted=standing_in)
+
+
+def _without_events(
+    document: Mapping[str, object],
+    name: str,
+    spec: Mapping[str, object],
+    views: Mapping[str, ViewSpec],
+) -> ChannelFamily:
+    where = f"channels.{name}"
     address = str(spec.get("address", ""))
     try:
         audience = Audience(str(spec.get("x-bellhop-audience")))
@@ -261,28 +290,16 @@ def _family(
             Problem(f"{where}.x-bellhop-views", "expected names from x-bellhop-views")
         )
     private_twin = flag(spec, "x-bellhop-private-twin", where)
-    events = _events(document, mapping(spec.get("messages"), f"{where}.messages"), where)
-    categories = frozenset(names(spec, "x-bellhop-categories", where))
-    for event in events.values():
-        if event.category and event.category not in categories:
-            cause = f"{event.name} has the category {event.category}, which is not among them"
-            raise ContractError(Problem(f"{where}.x-bellhop-categories", cause))
-    unlisted = spec.get("x-bellhop-unlisted")
-    if unlisted is not None and unlisted not in events:
-        cause = "expected the name of a message here"
-        raise ContractError(Problem(f"{where}.x-bellhop-unlisted", cause))
-    standing_in = events.pop(unlisted) if isinstance(unlisted, str) else None
     return ChannelFamily(
         name=name,
         address=address,
         pattern=_pattern(document, spec, address, where, private_twin=private_twin),
         audience=audience,
-        categories=categories,
-        events=events,
+        categories=frozenset(names(spec, "x-bellhop-categories", where)),
+        events={},
         views=tuple(views[view] for view in used),
         private_twin=private_twin,
         roster=flag(spec, "x-bellhop-roster", where),
-        unlisted=replace(standing_in, name="") if standing_in is not None else None,
         elsewhere=_elsewhere(document, spec, where),
     )
 

@@ -104,13 +104,15 @@ class Document:
         return line
 
     def refused(self, problems: list[Problem]) -> ContractError:
-        """Return the error that tells each problem once, with its line."""
-        told: dict[tuple[str, str], Problem] = {}
+        """Return the error that tells each problem once, line by line."""
+        told: dict[tuple[int, str], Problem] = {}
         for problem in problems:
-            place = f"{self.file}:{self.line_of(problem.path)}"
+            line = self.line_of(problem.path)
             # What several channels refer to is wrong in one place.
-            told.setdefault((place, problem.cause), replace(problem, place=place))
-        return ContractError(*told.values())
+            told.setdefault((line, problem.cause), replace(problem, place=f"{self.file}:{line}"))
+        return ContractError(
+            *(problem for _, problem in sorted(told.items(), key=lambda item: item[0]))
+        )
 
 
 def read_document(file: Path) -> Document:

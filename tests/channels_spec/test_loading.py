@@ -66,10 +66,10 @@ def changed(path: str, value: object) -> str:
 
 
 def refusal(tmp_path: Path, text: str | bytes) -> str:
-    """Return why a document is refused, without file and line, which always come first."""
+    """Return the first reason for a refusal, without file and line, which always stand before."""
     with pytest.raises(ContractError) as caught:
         load(tmp_path, text)
-    before, _, reason = str(caught.value).partition(": ")
+    before, _, reason = str(caught.value.problems[0]).partition(": ")
     assert before.partition(":")[0] == str(tmp_path / "contract.yaml")
     return reason
 
@@ -283,10 +283,10 @@ components:
     assert [str(problem) for problem in caught.value.problems] == [
         f"{file}:1: asyncapi: expected version 3",
         f"{file}:5: x-bellhop-views.staff.withhold: expected a list of names",
-        f"{file}:21: {messages}.room.cleaned.x-bellhop-fields: expected a list of names",
         f"{file}:14: {messages}.room.x-bellhop-colour: expected one of {there_are}",
         f"{file}:15: {messages}.room.made_up: #/components/nowhere does not exist",
         f"{file}:17: channels.beds: expected a mapping",
+        f"{file}:21: {messages}.room.cleaned.x-bellhop-fields: expected a list of names",
     ]
 
 
