@@ -131,7 +131,8 @@ class Publisher:
         _check_name(normalized.event)
         text = _encoded(normalized.body)
         _check_size(text)
-        if may_hold_cards(text):
+        # Of all that an event holds its id looks most like a card number, and is exempt.
+        if may_hold_cards(text.replace(normalized.event_id, "", 1)):
             normalized = _without_cards(normalized)
             text = _encoded(normalized.body)
         if normalized.violations and self._mode is ContractMode.ENFORCE:
