@@ -156,7 +156,9 @@ async function catchUp() {
 
 function onSubscribed() {
   judgeConnection();
-  if (subscribed()) void catchUp();
+  if (!subscribed()) return;
+  void catchUp();
+  void pollViewers();
 }
 
 function onState({ current }) {
