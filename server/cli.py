@@ -26,7 +26,7 @@ from auth.tokens import TokenSigner
 from channels_spec.contract import Contract
 from server import logs
 from server.broker.redis import connect
-from server.config import Settings, load_settings, named, read_settings
+from server.config import NOT_YET, Settings, load_settings, named, read_settings
 from server.contract_cli import contract
 from server.demo.keys import DEMO_JWT_SECRET, DEMO_SECRET
 from server.demo.run import demo_main
@@ -74,10 +74,17 @@ bellhop.add_command(rejected)
 
 def _settings(config: Path | None, **command_line: object) -> Settings:
     given = {path.replace("__", "."): value for path, value in command_line.items()}
+    _tell_unused()
     try:
         return load_settings(config_file(config), os.environ, given)
     except ConfigError as error:
         raise misconfigured(error) from None
+
+
+def _tell_unused() -> None:
+    for name in NOT_YET:
+        if os.environ.get(name):
+            click.echo(f"bellhop: {name}: this version does not use it", err=True)
 
 
 def _parts(settings: Settings) -> Parts:
@@ -172,6 +179,7 @@ def demo(port: int, interval: float) -> None:
 @CONFIG
 def check(config: Path | None) -> None:
     """Check configuration, keys, contract and Redis; tells every problem."""
+    _tell_unused()
     try:
         settings, problems, left_out = read_settings(config_file(config), os.environ, {})
     except ConfigError as error:
