@@ -7,7 +7,7 @@ hotel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from auth.principal import GuestScope, HotelGrant, Kind, Principal, Role
@@ -60,7 +60,31 @@ PLAIN_GRANT: Final = Grant(no_hotel=PLAIN_VIEW)
 
 
 def decide(principal: Principal, match: ChannelMatch) -> Grant | Refusal:
-    """Decide what ``principal`` may hear on a contract channel."""
+    """Decide what ``principal`` may hear on a contract channel.
+
+    Where the family names roles, whoever is no guest hears only the hotels where they have one.
+    """
+    roles = match.family.roles
+    decision = _by_audience(principal, match)
+    if not roles or principal.kind is Kind.GUEST or isinstance(decision, Refusal):
+        return decision
+    decision = _by_audience(_in_roles(principal, roles), match)
+    if isinstance(decision, Refusal):
+        needed = ", ".join(sorted(roles))
+        return Refusal(403, f"{match.channel} needs one of the roles {needed} at its hotel")
+    return decision
+
+
+def _in_roles(principal: Principal, roles: frozenset[str]) -> Principal:
+    """Return a principal of no more than the hotels where it has one of the roles."""
+    return replace(
+        principal,
+        hotels=tuple(entry for entry in principal.hotels if entry.roles & roles),
+        all_hotels=principal.all_hotels and bool(principal.roles & roles),
+    )
+
+
+def _by_audience(principal: Principal, match: ChannelMatch) -> Grant | Refusal:
     match match.family.audience:
         case Audience.HOTEL_STAFF:
             return _hotel_staff(principal, match)

@@ -16,10 +16,11 @@ from typing import Final, TypedDict
 import orjson
 
 from channels_spec.cards import may_hold_cards, without_cards
-from channels_spec.contract import ChannelFamily, Contract, EventSpec, load_contract
+from channels_spec.contract import ChannelFamily, Contract, EventSpec
 from channels_spec.envelope import NotAcceptable, listed
 from channels_spec.faults import Fault, pointer
 from channels_spec.pusher import MAX_EVENT_DATA, is_channel_name
+from channels_spec.reading import load_contract
 
 _MAX_DEPTH: Final = 64
 """Objects and lists in one another; every reader's parser has a limit of its own."""
@@ -198,8 +199,9 @@ def _body_faults(specs: list[EventSpec], body: Envelope) -> list[Fault]:
     faults: list[Fault] = []
     # As the server writes it.
     encoded = orjson.dumps(body)
-    if len(encoded) > MAX_EVENT_DATA:
-        fault = f"has {len(encoded)} bytes; the allowed maximum is {MAX_EVENT_DATA}"
+    most = min((spec.max_bytes for spec in specs), default=MAX_EVENT_DATA)
+    if len(encoded) > most:
+        fault = f"has {len(encoded)} bytes; the allowed maximum is {most}"
         faults.append(Fault("", fault))
     for spec in specs:
         if spec.check is not None:

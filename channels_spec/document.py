@@ -16,8 +16,11 @@ CHANNEL_KEYS: Final = frozenset(
     OURS + key
     for key in (
         "audience",
+        "authorizer",
         "categories",
+        "client-events",
         "private-twin",
+        "roles",
         "roster",
         "unlisted",
         "unlisted-not-of",
@@ -32,11 +35,16 @@ MESSAGE_KEYS: Final = frozenset(
         "deprecated",
         "fields",
         "guest-scope",
+        "loggable",
+        "max-bytes",
+        "moves",
         "not-cards",
+        "replay",
         "scope",
         "synonyms",
     )
 )
+MOVES_KEYS: Final = frozenset({"allowed", "field", "per"})
 _REFERENCE: Final = "$ref"
 _TEXT: Final = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 """What a key may be: `no` is none in YAML, nor is `404`."""
@@ -207,13 +215,17 @@ def resolved(document: Mapping[str, object], value: object, where: str) -> Mappi
     reference = spec.get(_REFERENCE)
     if reference is None:
         return spec
-    steps = _steps(str(reference))
-    target: object = document
-    for step in steps:
-        target = target.get(step) if isinstance(target, dict) else None
+    target = _referred(document, str(reference))
     if target is None:
         raise ContractError(Problem(where, f"{reference} does not exist"))
-    return mapping(target, ".".join(steps))
+    return mapping(target, ".".join(_steps(str(reference))))
+
+
+def _referred(document: Mapping[str, object], reference: str) -> object:
+    target: object = document
+    for step in _steps(reference):
+        target = target.get(step) if isinstance(target, dict) else None
+    return target
 
 
 def mapping(value: object, where: str) -> Mapping[str, object]:
@@ -233,11 +245,20 @@ def names(spec: Mapping[str, object], key: str, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def flag(spec: Mapping[str, object], key: str, where: str) -> bool:
-    """Return a field that is true or false; false where it is missing."""
-    value = spec.get(key, False)
+def flag(spec: Mapping[str, object], key: str, where: str, *, default: bool = False) -> bool:
+    """Return a field that is true or false."""
+    value = spec.get(key, default)
     if not isinstance(value, bool):
         raise ContractError(Problem(f"{where}.{key}", "expected true or false"))
+    return value
+
+
+def number(spec: Mapping[str, object], key: str, where: str, *, most: int, default: int) -> int:
+    """Return a field that is a whole number of at least 1."""
+    value = spec.get(key, default)
+    # In Python true is 1.
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise ContractError(Problem(f"{where}.{key}", f"expected a whole number from 1 to {most}"))
     return value
 
 
@@ -270,3 +291,32 @@ def payload_schemas(message: Mapping[str, object], where: str) -> list[Mapping[s
         if isinstance(part, dict) and isinstance(properties := part.get("properties"), dict)
         if isinstance(properties.get("payload"), dict)
     ]
+
+
+def payload_fields(
+    document: Mapping[str, object], message: Mapping[str, object], where: str
+) -> dict[str, list[object]]:
+    """Return the fields that a message's payload is said to have, each with all of its schemas."""
+    found: dict[str, list[object]] = {}
+    for schema in payload_schemas(message, where):
+        for part in schema_parts(document, schema):
+            for name, field in mapping(part.get("properties", {}), f"{where}.payload").items():
+                found.setdefault(name, []).append(field)
+    return found
+
+
+def schema_parts(
+    document: Mapping[str, object], schema: object, above: tuple[str, ...] = ()
+) -> Iterator[Mapping[str, object]]:
+    """Yield the schemas that all hold where one does; it was referred to by those ``above``."""
+    # Where any schema may stand, `true` may: it says nothing.
+    if not isinstance(schema, dict):
+        return
+    reference = schema.get(_REFERENCE)
+    if reference is None:
+        yield schema
+        for part in schema.get("allOf", []):
+            yield from schema_parts(document, part, above)
+    elif reference not in above:
+        target = _referred(document, reference)
+        yield from schema_parts(document, target, (*above, reference))

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from channels_spec.contract import Audience, ChannelFamily, Contract, ViewSpec
+from channels_spec.contract import (
+    Audience,
+    Authorizer,
+    ChannelFamily,
+    Contract,
+    EventSpec,
+    Moves,
+    ViewSpec,
+)
+from channels_spec.pusher import MAX_EVENT_DATA
 from channels_spec.render import (
     MADE_BY,
     Event,
@@ -23,7 +32,7 @@ _AUDIENCE: Final = {
     Audience.STAFF_MEMBER: "that staff member",
     Audience.CONVERSATION_MEMBERS: "members of that conversation",
 }
-_ENVELOPE: Final = """\
+_ENVELOPE: Final = f"""\
 ## The envelope
 
 Every event is a JSON object of these fields. A client gets it as the data of a Pusher event
@@ -39,6 +48,9 @@ whose name is `type`.
 | `meta.ts` | when the backend made the event, ISO 8601 |
 | `meta.scope` | what the event is about, by key; a missing key is a warning |
 | `meta.sequence`, `meta.epoch` | the event's number on its channel, set by the server |
+
+Where an event says nothing else, it is JSON of at most {MAX_EVENT_DATA:,} bytes, and a client that
+was away for a moment gets it afterwards.
 """
 
 
@@ -94,7 +106,7 @@ class _Page:
             events = [self._link(event) for event in each.carried]
             yield from _row(
                 f"{address}<br>{each.description}",
-                _AUDIENCE[family.audience],
+                _audience(family),
                 _codes(sorted(family.categories)) or "–",
                 _codes(view.name for view in family.views),
                 " ".join(events) or ("a roster: no events" if family.roster else "none"),
@@ -141,15 +153,7 @@ class _Page:
             yield f"- accepted also as {_codes(event.synonyms)}; it is delivered as `{spec.name}`"
         if event.listed_only:
             yield f"- guests need the scope `{spec.guest_scope}`"
-        if spec.scope:
-            yield f"- `meta.scope` should have {_codes(spec.scope)}"
-        if spec.conflate:
-            yield (
-                f"- a subscriber that is behind gets the latest event per `{spec.conflate}`,"
-                " not all of them"
-            )
-        if spec.not_cards:
-            yield f"- {_codes(sorted(spec.not_cards))} may look like a card's number"
+        yield from _rules(spec)
         yield ""
         yield from self._payload(event)
 
@@ -229,6 +233,48 @@ class _Page:
         names = [str(name) for name in types] if isinstance(types, list) else [str(types)]
         listed = f"list of {self._type(items)}" if isinstance(items, dict) else "list"
         return " or ".join(listed if name == "array" else name for name in names)
+
+
+def _audience(family: ChannelFamily) -> str:
+    """Return who may hear a family; staff stands last, so that the roles are theirs alone."""
+    audience = _AUDIENCE[family.audience]
+    if family.roles:
+        audience += f" with one of the roles {_codes(sorted(family.roles))}"
+    if family.authorizer is Authorizer.CALLBACK:
+        audience += "; the backend is asked"
+    if family.client_events:
+        audience += "; they may send client events"
+    return audience
+
+
+def _rules(spec: EventSpec) -> Iterator[str]:
+    """Tell what the contract says of an event besides its payload."""
+    if spec.scope:
+        yield f"- `meta.scope` should have {_codes(spec.scope)}"
+    if spec.conflate:
+        yield (
+            f"- a subscriber that is behind gets the latest event per `{spec.conflate}`,"
+            " not all of them"
+        )
+    if not spec.replay:
+        yield "- a client that was away does not get it afterwards"
+    if spec.max_bytes != MAX_EVENT_DATA:
+        yield f"- it has at most {spec.max_bytes:,} bytes"
+    if spec.not_cards:
+        yield f"- {_codes(sorted(spec.not_cards))} may look like a card's number"
+    if spec.loggable:
+        yield f"- logs may show {_codes(sorted(spec.loggable))} of `meta.scope`"
+    if spec.moves is not None:
+        yield from _moves(spec.moves)
+
+
+def _moves(moves: Moves) -> Iterator[str]:
+    yield (
+        f"- `{moves.field}` of a `{moves.per}` is expected to move as follows, and from any other"
+        " value to any; another move is delivered, and counted as a warning"
+    )
+    for before, after in moves.allowed.items():
+        yield f"  - from `{before}` to {_codes(sorted(after)) or 'none'}"
 
 
 def _unseen(view: ViewSpec) -> str:

@@ -29,7 +29,8 @@ class Connect:
     """Open `count` subscribers as a named group; answered with None once all are ready.
 
     Without `keys` they are bare TCP connections, ready at once. `hotel` is whose staff they are;
-    `subscribe` false leaves them authenticated and idle.
+    `subscribe` false leaves them authenticated and idle; `channel` is the hotel's rooms unless
+    another is named.
     """
 
     group: str
@@ -38,6 +39,7 @@ class Connect:
     keys: Keys | None = None
     hotel: str = ""
     subscribe: bool = True
+    channel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ async def _open(group: Group, command: Connect, number: int, gate: asyncio.Semap
     async with gate, asyncio.timeout(CONNECT_DEADLINE_S):
         if command.keys is not None:
             request = upgrade_request(command.keys, f"staff-{number}", command.hotel)
-            channel = rooms_channel(command.hotel) if command.subscribe else ""
+            channel = command.channel or rooms_channel(command.hotel) if command.subscribe else ""
         ready: asyncio.Future[None] = loop.create_future()
         subscriber = Subscriber(group, ready, request, channel)
         group.subscribers.append(subscriber)

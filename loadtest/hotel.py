@@ -51,6 +51,11 @@ def rooms_channel(hotel: str) -> str:
     return f"{hotel}.rooms"
 
 
+def bookings_channel(hotel: str) -> str:
+    """Name the channel that carries a hotel's room bookings."""
+    return f"{hotel}.room-bookings"
+
+
 def staff_token(keys: Keys, sub: str, hotel: str, ttl_s: int = 3600) -> str:
     """Sign a front-desk token for one hotel."""
     claims = {
@@ -86,6 +91,40 @@ def room_updated(hotel: str, room_number: int, note: str = "") -> dict[str, obje
             "hotel_slug": hotel,
             "ts": datetime.now(UTC).isoformat(),
             "scope": {"room_number": room_number},
+        },
+    }
+
+
+def booking_created(hotel: str, number: int) -> dict[str, object]:
+    """Build a paid booking of some 1.5 kB, of which finance sees more than the front desk."""
+    booking_id = f"BK-2025-{number:04}"
+    return {
+        "category": "room_booking",
+        "type": "booking_created",
+        "payload": {
+            "booking_id": booking_id,
+            "status": "CONFIRMED",
+            "created_at": "2025-12-16T15:30:00Z",
+            "guest_name": "John Doe",
+            "nights": 3,
+            "room_type": "Deluxe",
+            "rate_plan": {"code": "BAR", "name": "Best available", "currency": "EUR"},
+            "party": [
+                {"first_name": "John", "last_name": "Doe", "is_primary": True},
+                {"first_name": "Jane", "last_name": "Doe", "is_primary": False},
+            ],
+            "contact": {"email": "john@example.com", "phone": "+353 64 663 1555"},
+            "special_requests": "A quiet room towards the lake, please. " * 8,
+            "payment_status": "PAID",
+            "payment": {"method": "card", "deposit_amount": "100.00"},
+            "notes": "Returning guest; prefers feather pillows. " * 5,
+            "timeline": [{"at": "2025-12-16T15:30:00Z", "what": "created"}] * 3,
+        },
+        "meta": {
+            "event_id": str(uuid4()),
+            "hotel_slug": hotel,
+            "ts": "2025-12-16T15:30:00.000Z",
+            "scope": {"booking_id": booking_id, "primary_email": "john@example.com"},
         },
     }
 

@@ -10,10 +10,10 @@ from enum import IntEnum
 from multiprocessing.connection import Connection
 from typing import cast
 
-from loadtest.hotel import CLIENT_QUERY, EVENT, Keys, staff_token
+from loadtest.hotel import CLIENT_QUERY, Keys, staff_token
 from loadtest.server import HOST
 
-_MARK = f'"{EVENT}"'.encode()
+_PROTOCOL = (b'{"event":"pusher', b'{"event":"bellhop:')
 _WS_KEY = base64.b64encode(secrets.token_bytes(16)).decode()
 _WS_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _WS_ACCEPT = base64.b64encode(
@@ -171,7 +171,7 @@ class Subscriber(asyncio.Protocol):
             end = body + length
             if end > size:
                 break
-            if data[at] == Opcode.TEXT and data.find(_MARK, body, end) >= 0:
+            if data[at] == Opcode.TEXT and not data.startswith(_PROTOCOL, body, end):
                 self.frames += 1
                 self.bytes += end - at
                 self._group.last_frame = data[at:end]

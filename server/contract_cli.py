@@ -9,8 +9,9 @@ from typing import Final
 
 import click
 
-from channels_spec.contract import HOTEL_CONTRACT, Contract, contract_of
+from channels_spec.contract import Contract
 from channels_spec.document import ContractError, Document, mapping, read_document
+from channels_spec.reading import HOTEL_CONTRACT, contract_of
 from channels_spec.render import asyncapi, reference
 from channels_spec.render_markdown import markdown
 from channels_spec.render_typescript import typescript

@@ -23,8 +23,9 @@ from starlette.routing import BaseRoute
 from auth.apps import App, AppRegistry
 from auth.origins import OriginPolicy
 from auth.tokens import TokenVerifier, VerificationKey, hmac_key, public_key
-from channels_spec.contract import HOTEL_CONTRACT, Contract, load_contract
+from channels_spec.contract import Contract
 from channels_spec.document import ContractError
+from channels_spec.reading import HOTEL_CONTRACT, load_contract
 from server.broker.embedded import EmbeddedValkey
 from server.broker.redis import History, RedisBroker, connect
 from server.config import Settings, named

@@ -178,9 +178,10 @@ class Session:
         if self._closed:
             return
         self._closed = True
-        self._around.hub.sessions.pop(self.socket_id, None)
+        # Leaving writes what a channel has gathered: the hub must still know whom to leave out.
         for channel in self._connection.channels:
             self._around.hub.leave((self._connection.app.id, channel), self)
+        self._around.hub.sessions.pop(self.socket_id, None)
 
     # --- effects ---------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from auth.apps import App
 from auth.principal import Principal, principal_from_claims
-from channels_spec.contract import ChannelMatch, load_contract
+from channels_spec.contract import ChannelMatch
+from channels_spec.reading import load_contract
 
 NOW: Final = 1_700_000_000.0
 APP: Final = App("1", "app-key", "app-secret")

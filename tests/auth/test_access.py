@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from auth.access import PLAIN_GRANT, Grant, Refusal, decide, least_grant
 from auth.principal import Principal
+from channels_spec.contract import ChannelMatch
 from tests import oracle
 from tests.people import guest, match, principal, service, staff
 
@@ -132,6 +134,112 @@ def test_access_is_refused_saying_why(who: Principal, channel: str, reason: str)
     assert isinstance(decision, Refusal)
     assert decision.status == 403
     assert decision.reason.startswith(reason)
+
+
+def for_roles(channel: str, *roles: str) -> ChannelMatch:
+    """Return a channel's match where its family names roles."""
+    found = match(channel)
+    return replace(found, family=replace(found.family, roles=frozenset(roles)))
+
+
+KEEPERS = [
+    {"slug": "grand", "id": 1, "roles": ["housekeeping", "manager"]},
+    {"slug": "annex", "id": 1, "roles": ["front_desk", "admin"]},
+    {"slug": "sea-view", "id": 2, "roles": ["housekeeping"]},
+]
+IN_ROLES: list[tuple[Principal, str, Grant]] = [
+    # The role counts in the hotel that the channel is of, and the view is still of all roles there.
+    (staff(*KEEPERS), "grand.rooms", Grant((("grand", "finance"),))),
+    (staff(*KEEPERS), "private-sea-view.rooms", Grant((("sea-view", "staff"),))),
+    (staff("grand", roles=["housekeeping"]), "presence-grand.desk", Grant((("grand", "staff"),))),
+    (service("grand", roles=["housekeeping"]), "grand.rooms", Grant((("grand", "staff"),))),
+    (service(roles=["housekeeping"]), "grand.rooms", Grant((("grand", "staff"),))),
+    # Where the name has no slug, the other hotels are left out, of events without one too.
+    (staff(*KEEPERS), "staff-hotel-1", Grant((("grand", "finance"),), no_hotel="finance")),
+    (service(roles=["housekeeping"]), "staff-hotel-1", Grant(any_hotel="staff", no_hotel="staff")),
+    (staff(*KEEPERS), "guest-booking-7", Grant((("grand", "guest"), ("sea-view", "guest")))),
+    (
+        staff(*KEEPERS, sub="12"),
+        "staff-chat-12",
+        Grant((("grand", "staff"), ("sea-view", "staff"))),
+    ),
+    (service(roles=["housekeeping"]), "staff-chat-12", Grant(any_hotel="staff")),
+    # A guest has no roles, and hears their own booking all the same.
+    (
+        guest("7", "STATUS_READ", "CHAT"),
+        "guest-booking-7",
+        Grant(views=(("grand", "guest"),), no_hotel="guest"),
+    ),
+]
+NEEDED = "needs one of the roles housekeeping at its hotel"
+NOT_IN_ROLES = [
+    (staff(*KEEPERS), "annex.rooms", f"annex.rooms {NEEDED}"),
+    (
+        staff({"slug": "grand", "roles": []}, roles=["housekeeping"]),
+        "grand.rooms",
+        f"grand.rooms {NEEDED}",
+    ),
+    (service(roles=["admin"]), "grand.rooms", f"grand.rooms {NEEDED}"),
+    (service(roles=["admin"]), "staff-hotel-1", f"staff-hotel-1 {NEEDED}"),
+    (service(roles=["admin"]), "staff-chat-12", f"staff-chat-12 {NEEDED}"),
+    (service(), "guest-booking-7", f"guest-booking-7 {NEEDED}"),
+    (service("grand"), "staff-chat-conversation-5", f"staff-chat-conversation-5 {NEEDED}"),
+    (staff(KEEPERS[1]), "staff-hotel-1", f"staff-hotel-1 {NEEDED}"),
+    (staff("grand"), "guest-booking-7", f"guest-booking-7 {NEEDED}"),
+    (staff("grand", conversations=[5]), "staff-chat-conversation-5", "staff-chat-conversation-5 n"),
+    # Whoever may not hear it anyway is told that, and not that a role would do.
+    (staff(*KEEPERS), "other.rooms", "the token does not name the hotel other"),
+    (staff(*KEEPERS), "staff-chat-12", "staff-chat-12 is another staff member's"),
+    (guest("7", "CHAT"), "grand.rooms", GUESTS),
+    (guest("7", "CHAT"), "guest-booking-8", "the token is for another booking"),
+]
+
+
+@pytest.mark.parametrize("who, channel, grant", IN_ROLES)
+def test_access_is_granted_for_the_hotels_where_one_has_a_role_of_the_family(
+    who: Principal, channel: str, grant: Grant
+) -> None:
+    """Where a family names roles, staff and operators hear the hotels where they have one."""
+    assert decide(who, for_roles(channel, "housekeeping")) == grant
+
+
+@pytest.mark.parametrize("who, channel, reason", NOT_IN_ROLES)
+def test_access_is_refused_naming_the_roles(who: Principal, channel: str, reason: str) -> None:
+    """Who would hear it, but for a role, is told which; a role elsewhere does not count."""
+    decision = decide(who, for_roles(channel, "housekeeping"))
+    assert isinstance(decision, Refusal)
+    assert decision.status == 403
+    assert decision.reason.startswith(reason)
+
+
+def test_access_needs_only_one_of_the_roles() -> None:
+    """Any does, and a refusal names all of them."""
+    match = for_roles("grand.rooms", "manager", "front_desk", "unheard-of")
+    assert decide(staff("grand", roles=["front_desk"]), match) == Grant((("grand", "staff"),))
+    needed = "grand.rooms needs one of the roles front_desk, manager, unheard-of at its hotel"
+    assert decide(staff("grand", roles=["admin"]), match) == Refusal(403, needed)
+
+
+@settings(max_examples=500)
+@given(
+    oracle.claims(),
+    st.sampled_from(oracle.CHANNELS),
+    st.sets(st.sampled_from(["housekeeping", "manager", "front_desk"]), min_size=1),
+)
+def test_access_with_roles_is_that_of_a_token_without_the_other_hotels(
+    claims: dict[str, Any], channel: str, roles: set[str]
+) -> None:
+    """For any token: hotels where it has none of the family's roles might as well not be in it."""
+    decision = decide(principal(**claims), for_roles(channel, *roles))
+    grant = decision if isinstance(decision, Grant) else Grant()
+    hotels = claims["hotels"]
+    if claims["kind"] != "guest":
+        entries = hotels if hotels != "*" else []
+        kept = [each for each in entries if roles & set(each.get("roles", claims["roles"]))]
+        everywhere = hotels == "*" and roles & set(claims["roles"])
+        claims = {**claims, "hotels": "*" if everywhere else kept}
+    for hotel in ("", *oracle.HOTELS, "elsewhere"):
+        assert grant.view_for(hotel) == oracle.view(claims, channel, hotel)
 
 
 @settings(max_examples=500)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from channels_spec.contract import HOTEL_CONTRACT, load_contract
 from channels_spec.document import mapping, read_document
+from channels_spec.reading import HOTEL_CONTRACT, load_contract
 from channels_spec.render import asyncapi
 
 PARSER = Path(__file__).with_name("asyncapi_parser.cjs")

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from channels_spec.contract import Contract, load_contract
+from channels_spec.contract import Contract
 from channels_spec.document import MESSAGE_KEYS, ContractError, read_document
+from channels_spec.reading import HOTEL_CONTRACT, load_contract
 
 SMALL: dict[str, Any] = {
     "asyncapi": "3.0.0",
@@ -135,6 +136,14 @@ def test_contracts_are_told_apart_when_they_share_a_channel(tmp_path: Path) -> N
         ),
         (
             "x-bellhop-views/staff/withhold",
+            ["room_*"],
+            (
+                "x-bellhop-views.staff.withhold: booking_id and room_number cannot be withheld:"
+                " subscribers filter by them"
+            ),
+        ),
+        (
+            "x-bellhop-views/staff/withhold",
             ["pay*", "Event_ID"],
             "x-bellhop-views.staff.withhold: an envelope's own fields cannot be withheld",
         ),
@@ -165,6 +174,14 @@ def test_contracts_are_told_apart_when_they_share_a_channel(tmp_path: Path) -> N
             "channels/rooms/x-bellhop-views",
             ["staff", "owner"],
             "channels.rooms.x-bellhop-views: expected names from x-bellhop-views",
+        ),
+        (
+            "channels/rooms/x-bellhop-views",
+            ["boss", "staff"],
+            (
+                "channels.rooms.x-bellhop-views: the first view is for all who may subscribe, and"
+                " boss names roles; x-bellhop-roles says who may subscribe"
+            ),
         ),
         (
             "channels/rooms/parameters",
@@ -222,6 +239,15 @@ def test_contract_is_refused_naming_file_and_place(
 ) -> None:
     """Whoever edits the document is told where it is wrong, and what was expected there."""
     assert refusal(tmp_path, changed(path, value)) == reason
+
+
+def test_contract_is_refused_when_guests_would_get_more_than_listed_fields(tmp_path: Path) -> None:
+    """A guest family takes no view that shows what nobody listed."""
+    document = yaml.safe_load(HOTEL_CONTRACT.read_text("utf-8"))
+    document["channels"]["guestBooking"]["x-bellhop-views"] = ["staff"]
+    reason = refusal(tmp_path, yaml.safe_dump(document))
+    place = "channels.guestBooking.x-bellhop-views"
+    assert reason == f"{place}: guests get listed fields only, and staff shows the others too"
 
 
 @pytest.mark.parametrize("text", ["a: [", b"\xff\xfe\xfa", "a: b: c"])

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from channels_spec.contract import load_contract
 from channels_spec.document import ContractError
 from channels_spec.faults import pointer
+from channels_spec.reading import load_contract
 from channels_spec.validate import MAX_FAULTS, PayloadCheck
 from tests.channels_spec.test_loading import changed, load
 from tests.people import CONTRACT

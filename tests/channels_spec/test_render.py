@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from channels_spec.contract import HOTEL_CONTRACT, contract_of
 from channels_spec.document import mapping, read_document
+from channels_spec.reading import HOTEL_CONTRACT, contract_of
 from channels_spec.render import Reference, reference, type_name
 from channels_spec.render_markdown import markdown
 from channels_spec.render_typescript import typescript
@@ -34,11 +34,18 @@ channels:
     description: It ends */ not here. It is too long for one line of the module of types.
     parameters: &parameters {hotel_slug: {x-bellhop-pattern: "[a-z]+"}}
     x-bellhop-audience: hotel-staff
+    x-bellhop-roles: [manager, admin]
+    x-bellhop-authorizer: callback
+    x-bellhop-client-events: true
     x-bellhop-views: [staff, boss]
     messages:
       room-cleaned: {$ref: "#/components/messages/room-cleaned"}
       in_place:
         x-bellhop-not-cards: [stamp]
+        x-bellhop-replay: false
+        x-bellhop-max-bytes: 20000
+        x-bellhop-loggable: [reason, changes]
+        x-bellhop-moves: {field: a|b, per: a|b, allowed: {dark: [lit, dim], lit: []}}
         payload: {properties: {payload: {properties: {a|b: {type: [array, "null"], items: {}}}}}}
       bare: {summary: Nothing is said of it.}
       envelope:
@@ -146,6 +153,8 @@ def test_page_tells_every_family_and_event() -> None:
                 event.spec.conflate
             )
             assert ("**Deprecated.**" in section) == event.spec.deprecated
+            assert ("does not get it afterwards" in section) != event.spec.replay
+            assert ("is expected to move" in section) == (event.spec.moves is not None)
 
 
 def test_page_tells_what_each_view_does_not_see() -> None:
@@ -231,7 +240,14 @@ def test_page_tells_every_kind_of_schema(tmp_path: Path) -> None:
         "| `odd` | `1` `1` `True` null `a` `[2]` |  |",
         "| `inside` | object with `deep` `flat` |  |",
         "| `room-number` | integer: Its number. | yes |",
+        "| staff of that hotel with one of the roles `admin` `manager`; the backend is asked; ",
+        "; they may send client events | – |",
         "- `stamp` may look like a card's number",
+        "- a client that was away does not get it afterwards",
+        "- it has at most 20,000 bytes",
+        "- logs may show `changes` `reason` of `meta.scope`",
+        "- `a|b` of a `a|b` is expected to move as follows",
+        "  - from `dark` to `dim` `lit`\n  - from `lit` to none\n",
         "Its payload is an open object",
         "| none |",
     ):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from channels_spec.contract import contract_of
 from channels_spec.document import mapping, read_document
+from channels_spec.reading import contract_of
 from channels_spec.render_typescript import typescript
 from tests.channels_spec.test_render import EVERY_KIND
 

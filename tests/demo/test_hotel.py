@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels_spec.cards import mask
-from channels_spec.contract import load_contract
 from channels_spec.envelope import normalize
+from channels_spec.reading import load_contract
 from server.demo.hotel import HOTEL_SLUG, DemoEvent, Hotel
 from server.demo.ledger import IllegalMove, Ledger
 from server.demo.state import JsonObject, RoomStatus

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from channels_spec.contract import load_contract
+from channels_spec.reading import load_contract
 from server.broker.interface import Receipt
 from server.broker.message import Publication
 from server.errors import PublishRefused

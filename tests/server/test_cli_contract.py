@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from channels_spec.contract import HOTEL_CONTRACT
+from channels_spec.reading import HOTEL_CONTRACT
 from server.cli import main
 from tests.channels_spec.test_loading import SMALL
 from tests.harness import environment
