@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 PORT = 6001
+MINUTES = 2
 ARGS =
 
 BIN := .venv/bin
@@ -14,12 +15,12 @@ WITH_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 NPM_CI := $(WITH_VENV) npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier \
   --loglevel=error
 # The modules that decide who hears what: every branch of theirs is tested.
-CORE := auth/*,channels_spec/*,server/protocol/*,server/hub.py,server/outbox.py
+CORE := auth/*,channels_spec/*,server/protocol/*,server/hub.py,server/channels.py,server/outbox.py
 VENDOR := server/demo/static/vendor
 CONTRACT := channels_spec/hotel.asyncapi.yaml
 PUSHER_JS := node_modules/pusher-js/dist/web/pusher.min.js
 
-.PHONY: help setup demo test test-long check contract bench browser lock clean
+.PHONY: help setup demo test test-long compatibility fuzz check contract bench browser java lock clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -27,9 +28,11 @@ help:
 	@echo "make demo       the server, an embedded Valkey, a simulated hotel and a page that shows it"
 	@echo "make test       make check, then every test but the long ones, with coverage"
 	@echo "make test-long  every test, the long ones included"
+	@echo "make compatibility  docs/compatibility.md anew, from a run with every released client"
+	@echo "make fuzz       each parser and door for MINUTES=2, by coverage where atheris has a wheel"
 	@echo "make check      format, lint, types, import rules"
 	@echo "make contract   docs/contract.md and clients/js/events.ts anew from the contract"
-	@echo "make bench      the figures of delivery and memory (ARGS=--check: fail when a target is missed)"
+	@echo "make bench      the figures of delivery, memory and publishing (ARGS=--check: fail when a target is missed)"
 	@echo "make setup      what the others need: .venv, node_modules"
 	@echo "make lock       the newest versions into constraints.txt and package-lock.json"
 	@echo "make clean      removes all that these made"
@@ -44,9 +47,20 @@ test: setup browser check
 	  $(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 	$(BIN)/python -m coverage report --include='$(CORE)' --fail-under=100
 
-test-long: setup browser
+test-long: setup browser java
 	CHROMIUM="$$(sh tests/browser/install_chromium.sh)" $(WITH_VENV) \
 	  $(BIN)/python -m pytest -m "long or not long" --timeout=1800 $(ARGS)
+
+# The table is what such a run saw; it is committed, and `make test` holds its versions to the pins.
+compatibility: setup browser java
+	CHROMIUM="$$(sh tests/browser/install_chromium.sh)" $(WITH_VENV) \
+	  COMPATIBILITY=docs/compatibility.md \
+	  $(BIN)/python -m pytest -m "long or not long" tests/clients $(ARGS)
+
+# Not among the pins: it has wheels for Linux on x86-64 alone, and elsewhere plain mutation does.
+fuzz: .venv/.dev
+	@$(PIP) install --group fuzz
+	$(WITH_VENV) $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check
@@ -62,13 +76,18 @@ contract: .venv/.runtime
 bench: .venv/.dev
 	$(WITH_VENV) $(BIN)/python -m loadtest.fanout $(ARGS)
 	$(WITH_VENV) $(BIN)/python -m loadtest.memory $(ARGS)
+	$(WITH_VENV) $(BIN)/python -m loadtest.publish $(ARGS)
+	$(WITH_VENV) $(BIN)/python -m loadtest.trigger $(ARGS)
 
 browser:
 	@sh tests/browser/install_chromium.sh
 
+java:
+	@sh tests/clients/java/install.sh
+
 clean:
-	rm -rf .venv .venv-lock node_modules build dist htmlcov .coverage .coverage.* .hypothesis \
-	  .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(VENDOR)/pusher.min.js*
+	rm -rf .venv .venv-lock node_modules tests/clients/java/lib build dist htmlcov .coverage \
+	  .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(VENDOR)/pusher.min.js*
 	find auth channels_spec loadtest server tests -name __pycache__ -prune -exec rm -rf {} +
 
 # From nothing: an old virtualenv keeps old versions, and from an old node_modules npm makes a lock

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from auth.principal import GuestScope, HotelGrant, Kind, Principal, Role
-from channels_spec.contract import Audience, ChannelFamily, ChannelMatch
+from channels_spec.contract import Audience, Authorizer, ChannelFamily, ChannelMatch
 from channels_spec.views import PLAIN_VIEW
 
 Scope = tuple[tuple[str, frozenset[str]], ...]
@@ -26,6 +26,8 @@ class Grant:
     """(hotel's slug, view's name), sorted."""
     any_hotel: str | None = None
     """The view for events of every other hotel: operators only."""
+    lost_hotels: frozenset[str] = frozenset()
+    """Of those, the hotels whose events must not be seen."""
     no_hotel: str | None = None
     """The view for events that name no hotel."""
     scope: Scope = ()
@@ -38,7 +40,7 @@ class Grant:
         for slug, view in self.views:
             if slug == hotel_slug:
                 return view
-        return self.any_hotel
+        return self.any_hotel if hotel_slug not in self.lost_hotels else None
 
     def wants(self, scope_values: tuple[tuple[str, str], ...]) -> bool:
         """Whether an event with these values of ``meta.scope`` is within the narrowed scope."""
@@ -62,7 +64,8 @@ PLAIN_GRANT: Final = Grant(no_hotel=PLAIN_VIEW)
 def decide(principal: Principal, match: ChannelMatch) -> Grant | Refusal:
     """Decide what ``principal`` may hear on a contract channel.
 
-    Where the family names roles, whoever is no guest hears only the hotels where they have one.
+    Where the family's authorizer is the callback, the backend has to be asked besides. Where the
+    family names roles, whoever is no guest hears only the hotels where they have one.
     """
     roles = match.family.roles
     decision = _by_audience(principal, match)
@@ -96,7 +99,10 @@ def _by_audience(principal: Principal, match: ChannelMatch) -> Grant | Refusal:
             mine = principal.kind is Kind.STAFF and principal.staff_id == match.subject
             return _personal(principal, match, mine=mine, owner="another staff member's")
         case Audience.CONVERSATION_MEMBERS:
-            member = principal.kind is Kind.STAFF and match.subject in principal.conversations
+            # Where the backend is asked, its answer stands for the claim.
+            named = match.family.authorizer is Authorizer.CALLBACK
+            named = named or match.subject in principal.conversations
+            member = principal.kind is Kind.STAFF and named
             return _personal(principal, match, mine=member, owner="a conversation of others")
         case other:
             assert_never(other)
@@ -120,7 +126,7 @@ def _hotel_staff(principal: Principal, match: ChannelMatch) -> Grant | Refusal:
     entry = principal.hotel(slug)
     if entry is not None:
         return Grant(views=((slug, _view(match.family, entry.roles)),))
-    if principal.all_hotels:
+    if principal.all_hotels and slug not in principal.lost_hotels:
         return Grant(views=((slug, _view(match.family, principal.roles)),))
     return Refusal(403, f"the token does not name the hotel {slug}")
 
@@ -135,7 +141,7 @@ def _hotel_staff_by_id(principal: Principal, match: ChannelMatch) -> Grant | Ref
         return Grant(views=_views(match.family, entries), no_hotel=least)
     if principal.all_hotels:
         view = _view(match.family, principal.roles)
-        return Grant(any_hotel=view, no_hotel=view)
+        return Grant(any_hotel=view, no_hotel=view, lost_hotels=principal.lost_hotels)
     return Refusal(403, f"the token names no hotel with the id {match.subject}")
 
 
@@ -143,10 +149,12 @@ def _booking_guest(principal: Principal, match: ChannelMatch) -> Grant | Refusal
     view = match.family.views[0].name
     if principal.kind is not Kind.GUEST:
         if principal.all_hotels:
-            return Grant(any_hotel=view)
+            return Grant(any_hotel=view, lost_hotels=principal.lost_hotels)
         if not principal.hotels:
             return Refusal(403, "the token names no hotel")
         return Grant(views=tuple(sorted((entry.slug, view) for entry in principal.hotels)))
+    if not principal.hotels:
+        return Refusal(403, "the right to the token's hotel has ended")
     if principal.booking_id != match.subject:
         return Refusal(403, "the token is for another booking")
     reads, chats = (
@@ -164,7 +172,8 @@ def _personal(
 ) -> Grant | Refusal:
     """Grant a channel that belongs to people, still guarded by the hotels of the token."""
     if principal.kind is Kind.SERVICE and principal.all_hotels:
-        return Grant(any_hotel=_view(match.family, principal.roles))
+        view = _view(match.family, principal.roles)
+        return Grant(any_hotel=view, lost_hotels=principal.lost_hotels)
     if not mine and principal.kind is not Kind.SERVICE:
         return Refusal(403, f"{match.channel} is {owner}")
     if not principal.hotels:

@@ -20,6 +20,17 @@ class TokenExpired(TokenInvalid):
     """The token was good until its `exp`; a fresh one of the same subject will do."""
 
 
+class UnknownKey(TokenInvalid):
+    """None of the keys at hand made the token, but one that its issuer has added since may have.
+
+    Where keys are fetched, fetch them anew and verify once more; elsewhere the token is invalid.
+    """
+
+
+class KeysUnavailable(AuthError):
+    """The issuer's keys cannot be had now, so nothing is known of the token: retry it later."""
+
+
 class SignatureInvalid(AuthError):
     """A channel or user authorization was not signed with this app's secret."""
 

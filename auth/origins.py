@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from auth.apps import App
+
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -37,6 +39,18 @@ class OriginPolicy:
     def cors(self, origin: str | None) -> str | None:
         """Return the value of ``Access-Control-Allow-Origin``, or ``None`` to send none."""
         return origin if origin is not None and self.allows(origin) else None
+
+
+class Origins:
+    """The policy of each app: its own list of origins, or else the installation's."""
+
+    def __init__(self, installation: OriginPolicy, apps: Iterable[App] = ()) -> None:
+        self._installation = installation
+        self._own = {app.id: OriginPolicy(app.origins) for app in apps if app.origins is not None}
+
+    def of(self, app: App) -> OriginPolicy:
+        """Return an app's policy."""
+        return self._own.get(app.id, self._installation)
 
 
 def _normal(origin: str) -> tuple[str, str, int] | None:

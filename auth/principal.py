@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Final, TypeVar
 
 from auth import values
@@ -26,6 +27,9 @@ _SLUG: Final = re.compile(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*")
 _TAKEN_PREFIXES: Final = ("private-", "presence-", "cache-", "staff-")
 # `private-guest-booking.7` belongs to the guest of booking 7, not to a hotel.
 _TAKEN_SLUG: Final = "guest-booking"
+
+_STEP: Final = re.compile(r"(?<!\\)\.")
+_CLASH: Final = 'two claims are mapped to one place, "{}"'
 
 
 class Kind(StrEnum):
@@ -92,6 +96,8 @@ class Principal:
     name: str | None
     iat: float | None
     exp: float
+    lost_hotels: frozenset[str] = frozenset()
+    """Of all hotels, those that were revoked; never a claim."""
 
     def hotel(self, slug: str) -> HotelGrant | None:
         """Return the grant that the token lists for this hotel; `all_hotels` lists none."""
@@ -134,7 +140,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class ClaimNames:
-    """Under which name a token carries each claim."""
+    """Under which name, or path (see `claim_path`), a token carries each claim."""
 
     sub: str = "sub"
     exp: str = "exp"
@@ -152,6 +158,40 @@ class ClaimNames:
 
 
 DEFAULT_CLAIM_NAMES: Final = ClaimNames()
+
+
+@cache
+def claim_path(name: str) -> tuple[str, ...]:
+    r"""Return the steps that lead to a claim; raises ValueError where one is empty.
+
+    A dot steps into an object (`realm_access.roles`); one that is part of a name is written `\.`.
+    A URI (`https://hotel.example/hotels`) is one name as it stands, unless it has a `\.`.
+    """
+    if "://" in name and "\\." not in name:
+        return (name,)
+    steps = tuple(step.replace("\\.", ".") for step in _STEP.split(name))
+    if not all(steps):
+        raise ValueError("a claim's name, and every part of it between dots, must not be empty")
+    return steps
+
+
+def claims_under(names: ClaimNames, claims: Mapping[str, object]) -> dict[str, object]:
+    """Move claims from their default names, where they have one, to where a token carries them.
+
+    Raises ValueError where two would have to lie in one place.
+    """
+    moved: dict[str, object] = {}
+    for name, value in claims.items():
+        *outer, last = claim_path(getattr(names, name, name))
+        place = moved
+        for step in outer:
+            inner = place.setdefault(step, {})
+            if not isinstance(inner, dict):
+                raise ValueError(_CLASH.format(step))  # noqa: TRY004 - the settings' fault
+            place = inner
+        if place.setdefault(last, value) != value:
+            raise ValueError(_CLASH.format(last))
+    return moved
 
 
 def principal_from_claims(
@@ -175,9 +215,9 @@ def _principal(claims: Mapping[str, object], names: ClaimNames) -> Principal:
     exp = _time(claims, names.exp)
     if exp is None:
         raise AuthError(f'claim "{names.exp}" is missing')
-    kind = _kind(claims.get(names.kind, Kind.STAFF.value), names.kind)
-    roles = _roles(claims.get(names.roles), names.roles)
-    hotels, all_hotels = _hotels(claims.get(names.hotels), names.hotels, kind, roles)
+    kind = _kind(_claim(claims, names.kind, Kind.STAFF.value), names.kind)
+    roles = _roles(_claim(claims, names.roles), names.roles)
+    hotels, all_hotels = _hotels(_claim(claims, names.hotels), names.hotels, kind, roles)
     booking_id = _id(claims, names.booking_id)
     if kind is Kind.GUEST:
         if len(hotels) != 1:
@@ -191,29 +231,41 @@ def _principal(claims: Mapping[str, object], names: ClaimNames) -> Principal:
         all_hotels=all_hotels,
         roles=roles,
         staff_id=_id(claims, names.staff_id) or sub,
-        conversations=_conversations(claims.get(names.conversations), names.conversations),
+        conversations=_conversations(_claim(claims, names.conversations), names.conversations),
         booking_id=booking_id,
-        scopes=_scopes(claims.get(names.scope), names.scope),
+        scopes=_scopes(_claim(claims, names.scope), names.scope),
         jti=_text(claims, names.jti),
         sid=_text(claims, names.sid),
-        name=_display_name(claims.get(names.name), names.name),
+        name=_display_name(_claim(claims, names.name), names.name),
         iat=_time(claims, names.iat),
         exp=exp,
     )
 
 
+def _claim(claims: Mapping[str, object], name: str, absent: object = None) -> object:
+    *outer, last = claim_path(name)
+    for step in outer:
+        if step not in claims:
+            return absent
+        inner = claims[step]
+        if inner is None:  # not absent: a `kind` would become the default one
+            return None
+        claims = values.mapping(inner, f'claim "{step}"')
+    return claims.get(last, absent)
+
+
 def _id(claims: Mapping[str, object], name: str) -> str | None:
-    value = claims.get(name)
+    value = _claim(claims, name)
     return None if value is None else values.identifier(value, f'claim "{name}"')
 
 
 def _text(claims: Mapping[str, object], name: str) -> str | None:
-    value = claims.get(name)
+    value = _claim(claims, name)
     return None if value is None else values.text(value, f'claim "{name}"')
 
 
 def _time(claims: Mapping[str, object], name: str) -> float | None:
-    value = claims.get(name)
+    value = _claim(claims, name)
     return None if value is None else values.number(value, f'claim "{name}"')
 
 

@@ -9,7 +9,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from auth import values
-from auth.errors import AuthError, TokenExpired, TokenInvalid
+from auth.errors import AuthError, TokenExpired, TokenInvalid, UnknownKey
 from auth.principal import DEFAULT_CLAIM_NAMES, ClaimNames, Principal, principal_from_claims
 
 PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
@@ -36,6 +36,7 @@ PrivateKey: TypeAlias = (
 MAX_TOKEN_CHARS: Final = 8192
 MIN_SECRET_BYTES: Final = 32
 MIN_RSA_BITS: Final = 2048
+MAX_JWKS_KEYS: Final = 100
 
 HMAC_ALGORITHMS: Final = ("HS256", "HS384", "HS512")
 RSA_ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
@@ -46,6 +47,10 @@ CURVE_ALGORITHMS: Final = {
     "secp521r1": "ES512",
     "secp256k1": "ES256K",
 }
+PUBLIC_KEY_ALGORITHMS: Final = frozenset(
+    {*RSA_ALGORITHMS, *EDDSA_ALGORITHMS, *CURVE_ALGORITHMS.values()}
+)
+"""What a key that is fetched may serve: never an HMAC, for the key is public."""
 
 _MALFORMED: Final = "token is malformed"
 _SEGMENTS: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
@@ -62,6 +67,10 @@ class VerificationKey:
     key: PublicKey | bytes = field(repr=False)
     algorithms: tuple[str, ...]
     kid: str | None = None
+
+
+KeySource: TypeAlias = Callable[[], Sequence[VerificationKey]]
+"""Gives the keys that are valid now."""
 
 
 def hmac_key(secret: str, kid: str | None = None) -> VerificationKey:
@@ -96,9 +105,11 @@ def jwks_keys(document: Mapping[str, object]) -> tuple[VerificationKey, ...]:
 
     Entries that cannot verify tokens here are left out, as the RFC asks: an issuer may publish
     more kinds than a reader knows. A shared secret is left out too, for the set is public.
-    Raises ValueError where none is left.
+    Raises ValueError where none is left, or where there are more than 100.
     """
     entries = document.get("keys")
+    if isinstance(entries, list) and len(entries) > MAX_JWKS_KEYS:
+        raise ValueError(f"the key set holds more than {MAX_JWKS_KEYS} keys")
     found = [_jwk(entry) for entry in entries] if isinstance(entries, list) else []
     keys = tuple(key for key in found if key is not None)
     if not keys:
@@ -109,21 +120,24 @@ def jwks_keys(document: Mapping[str, object]) -> tuple[VerificationKey, ...]:
 class TokenVerifier:
     """Turns a token into the principal it proves, or refuses it."""
 
-    __slots__ = ("_audience", "_issuer", "_jwt", "_keys", "_leeway_s", "_names")
+    __slots__ = ("_audience", "_issuer", "_jwt", "_leeway_s", "_names", "_source")
 
     def __init__(
         self,
-        keys: Sequence[VerificationKey],
+        keys: Sequence[VerificationKey] | KeySource,
         *,
         issuer: str | None = None,
         audience: str | None = None,
         leeway_s: float = 0.0,
         names: ClaimNames = DEFAULT_CLAIM_NAMES,
     ) -> None:
-        """Accept what any of the keys has signed; issuer and audience are checked when given."""
+        """Accept what any of the keys has signed; issuer and audience are checked when given.
+
+        A source in place of the keys is asked at every token.
+        """
         if not 0 <= leeway_s < math.inf:
             raise ValueError("the token leeway must be zero or more seconds")
-        self._keys = tuple(keys)
+        self._source = keys if callable(keys) else lambda fixed=tuple(keys): fixed
         self._issuer = issuer
         self._audience = audience
         self._leeway_s = leeway_s
@@ -142,41 +156,49 @@ class TokenVerifier:
         )
 
     def verify(self, token: str, now: float) -> Principal:
-        """Return whom the token proves at `now`; raises TokenExpired or TokenInvalid."""
-        if not self._keys:
-            raise TokenInvalid("no token key is configured")
+        """Return whom the token proves at `now`.
+
+        Raises TokenInvalid: TokenExpired, or UnknownKey where only its keys may be out of date.
+        """
+        keys = self._source()
+        if not keys:
+            raise UnknownKey("no token key is configured")
         if len(token) > MAX_TOKEN_CHARS:
             raise TokenInvalid(f"token is longer than {MAX_TOKEN_CHARS} characters")
         segments = _SEGMENTS.fullmatch(token)
         if segments is None:
             raise TokenInvalid(_MALFORMED)
-        header = _json_object(segments[1])
-        algorithm, keys = self._candidates(header)
-        if not any(self._is_signed(token, key, algorithm) for key in keys):
-            raise TokenInvalid("token signature does not match")
+        self._check_signature(token, _json_object(segments[1]), keys)
         # Read again rather than taken from PyJWT, which lets a repeated name pass.
         claims = _json_object(segments[2])
         principal = principal_from_claims(claims, self._names)
         self._check_times(principal, claims.get("nbf"), now)
         return principal
 
-    def _candidates(self, header: Mapping[str, object]) -> tuple[str, list[VerificationKey]]:
-        if "crit" in header:
-            raise TokenInvalid("token has critical header extensions, which are not accepted")
-        algorithm = header.get("alg")
-        if not isinstance(algorithm, str) or not _ALGORITHM_NAME.fullmatch(algorithm):
-            raise TokenInvalid(_MALFORMED)
-        keys = [key for key in self._keys if algorithm in key.algorithms]
-        if not keys:
-            raise TokenInvalid(f"algorithm {algorithm} is not accepted")
-        if "kid" not in header:
-            return algorithm, keys
-        # A key without an id may be the one meant; a key with another id is not.
-        kid = header["kid"]
-        named = [key for key in keys if key.kid == kid] or [k for k in keys if k.kid is None]
-        if not named:
-            raise TokenInvalid("token names a key that is not known here")
-        return algorithm, named
+    def _check_signature(
+        self, token: str, header: Mapping[str, object], keys: Sequence[VerificationKey]
+    ) -> None:
+        algorithm, kid = _signed_with(header)
+        fitting = [key for key in keys if algorithm in key.algorithms]
+        named = fitting
+        if kid is not None:
+            # A key without an id may be the one meant; a key with another id is not.
+            named = [key for key in fitting if key.kid == kid]
+            named = named or [key for key in fitting if key.kid is None]
+        if any(self._is_signed(token, key, algorithm) for key in named):
+            return
+        if not fitting:
+            reason = f"algorithm {algorithm} is not accepted"
+        elif not named:
+            reason = "token names a key that is not known here"
+        else:
+            reason = "token signature does not match"
+        if kid is None:
+            all_known = bool(fitting) and all(key.kid is not None for key in fitting)
+        else:
+            all_known = any(key.kid == kid for key in keys)
+        fetchable = algorithm in PUBLIC_KEY_ALGORITHMS and not all_known
+        raise (UnknownKey if fetchable else TokenInvalid)(reason)
 
     def _is_signed(self, token: str, key: VerificationKey, algorithm: str) -> bool:
         try:
@@ -269,13 +291,16 @@ def _asymmetric(key: object, kid: str | None) -> VerificationKey:
 def _jwk(entry: object) -> VerificationKey | None:
     if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
         return None
+    purposes = entry.get("key_ops", ["verify"])
+    if not isinstance(purposes, list) or "verify" not in purposes:
+        return None
     reader, kid = _JWK_READERS.get(str(entry.get("kty"))), entry.get("kid")
     if reader is None or not (kid is None or isinstance(kid, str)):
         return None
     try:
         # A private key is refused like any other that is not public.
         key = _asymmetric(jwt.get_algorithm_by_name(reader).from_jwk(entry), kid)
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+    except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError):
         return None
     algorithm = entry.get("alg")
     if algorithm is None:
@@ -291,6 +316,18 @@ def _private_key(pem: str) -> PrivateKey:
     if isinstance(key, PrivateKey):
         return key
     raise ValueError("tokens cannot be signed with this kind of key; use RSA, EC or Ed25519")
+
+
+def _signed_with(header: Mapping[str, object]) -> tuple[str, str | None]:
+    """Return the algorithm and the key id that a header names."""
+    if "crit" in header:
+        raise TokenInvalid("token has critical header extensions, which are not accepted")
+    algorithm, kid = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str) or not _ALGORITHM_NAME.fullmatch(algorithm):
+        raise TokenInvalid(_MALFORMED)
+    if "kid" in header and not isinstance(kid, str):
+        raise TokenInvalid(_MALFORMED)
+    return algorithm, kid if isinstance(kid, str) else None
 
 
 def _json_object(segment: str) -> dict[str, object]:

@@ -112,6 +112,8 @@ class EventSpec:
     loggable: frozenset[str] = frozenset()
     """Keys of ``meta.scope`` that logs may show, besides those that they show of every event."""
     moves: Moves | None = None
+    ends_stay: bool = False
+    """Whether with it the access ends of the guest of ``payload.booking_id``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ MESSAGE_KEYS: Final = frozenset(
         "category",
         "conflate",
         "deprecated",
+        "ends-stay",
         "fields",
         "guest-scope",
         "loggable",

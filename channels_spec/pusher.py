@@ -28,6 +28,11 @@ class ChannelKind(StrEnum):
     SERVER_TO_USER = "server-to-user"
 
     @property
+    def carries_client_events(self) -> bool:
+        """Whether clients may send events to each other there, as far as the kind goes."""
+        return self in (ChannelKind.PRIVATE, ChannelKind.PRESENCE)
+
+    @property
     def signed(self) -> bool:
         """Whether a subscribe must carry a signature made with the app's secret."""
         return self in (ChannelKind.PRIVATE, ChannelKind.PRESENCE, ChannelKind.ENCRYPTED)
@@ -58,6 +63,19 @@ def kind_of(channel: str) -> ChannelKind:
         if channel.startswith(prefix):
             return kind
     return ChannelKind.PUBLIC
+
+
+_CACHE_PREFIXES: Final = (
+    "cache-",
+    "private-cache-",
+    "private-encrypted-cache-",
+    "presence-cache-",
+)
+
+
+def is_cache_channel(channel: str) -> bool:
+    """Whether the channel keeps its last event for who subscribes later."""
+    return channel.startswith(_CACHE_PREFIXES)
 
 
 # --- close codes -------------------------------------------------------------------------------
@@ -136,6 +154,7 @@ class ErrorCode(IntEnum):
 
     MALFORMED_MESSAGE = 4300
     CLIENT_EVENT_REFUSED = 4301
+    WATCHLIST_TOO_LONG = 4302
 
 
 # --- event names -------------------------------------------------------------------------------
@@ -152,13 +171,19 @@ class Event(StrEnum):
     UNSUBSCRIBE = "pusher:unsubscribe"
     SUBSCRIPTION_ERROR = "pusher:subscription_error"
     SUBSCRIPTION_SUCCEEDED = "pusher_internal:subscription_succeeded"
+    MEMBER_ADDED = "pusher_internal:member_added"
+    MEMBER_REMOVED = "pusher_internal:member_removed"
+    SUBSCRIPTION_COUNT = "pusher_internal:subscription_count"
+    CACHE_MISS = "pusher:cache_miss"
+    WATCHLIST_EVENTS = "pusher_internal:watchlist_events"
     SIGNIN = "pusher:signin"
     SIGNIN_SUCCESS = "pusher:signin_success"
     AUTH = "bellhop:auth"
     AUTHENTICATED = "bellhop:authenticated"
+    TOKEN_EXPIRING = "bellhop:token_expiring"  # noqa: S105  an event's name
+    GAP = "bellhop:gap"
+    RESUME = "bellhop:resume"
     FILTER = "bellhop:filter"
-    FILTER_OK = "bellhop:filter:ok"
-    FILTER_ERROR = "bellhop:filter:error"
 
 
 RESERVED_EVENT_PREFIXES: Final = ("pusher:", "pusher_internal:")
@@ -173,5 +198,9 @@ MAX_EVENT_NAME: Final = 200
 MAX_EVENT_DATA: Final = 10_240
 """Bytes of an event's ``data``."""
 MAX_CHANNELS_PER_TRIGGER: Final = 100
+MAX_BATCH: Final = 10
+"""Events of one batch."""
+CACHE_S: Final = 1_800
+"""Seconds for which a cache channel keeps its last event."""
 MAX_CLIENT_MESSAGE: Final = 64 * 1024
 """Bytes of one message from a client; a presence subscribe with its channel_data is far below."""

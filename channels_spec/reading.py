@@ -279,6 +279,7 @@ def _event(
         conflate=str(message.get("x-bellhop-conflate", "")),
         summary=str(message.get("summary", "")),
         deprecated=flag(message, "x-bellhop-deprecated", where),
+        ends_stay=flag(message, "x-bellhop-ends-stay", where),
         not_cards=frozenset(names(message, "x-bellhop-not-cards", where)),
         replay=flag(message, "x-bellhop-replay", where, default=True),
         max_bytes=number(

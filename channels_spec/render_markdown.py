@@ -258,6 +258,8 @@ def _rules(spec: EventSpec) -> Iterator[str]:
         )
     if not spec.replay:
         yield "- a client that was away does not get it afterwards"
+    if spec.ends_stay:
+        yield "- with it the guest of that booking loses access; where staff are told, 30 s later"
     if spec.max_bytes != MAX_EVENT_DATA:
         yield f"- it has at most {spec.max_bytes:,} bytes"
     if spec.not_cards:

@@ -103,9 +103,11 @@ def serve(bellhop: str, settings: Mapping[str, str] | None = None) -> Iterator[R
     }
     environment |= keys.environment() | {"BELLHOP_CONTRACT_MODE": "off"} | dict(settings or {})
     command = [bellhop, "serve", "--host", HOST, "--port", str(port)]
-    # In a directory of its own, so that no bellhop.toml is picked up. Output goes to a file:
+    # In a directory of its own, so that no other bellhop.toml is picked up. Output goes to a file:
     # a pipe that nobody reads would block the server.
     with tempfile.TemporaryDirectory() as cwd, tempfile.TemporaryFile() as output:
+        # What is measured is what the server can do, not what it lets one hotel do.
+        Path(cwd, "bellhop.toml").write_text("[walls]\npublishes_per_s = 0\n", encoding="utf-8")
         process = subprocess.Popen(
             command, env=environment, cwd=cwd, stdout=output, stderr=subprocess.STDOUT
         )

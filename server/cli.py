@@ -20,19 +20,23 @@ from redis.exceptions import RedisError
 
 from auth.apps import App
 from auth.errors import AuthError
-from auth.principal import principal_from_claims
-from auth.request_auth import sign_request
+from auth.principal import claims_under, principal_from_claims
 from auth.tokens import TokenSigner
 from channels_spec.contract import Contract
 from server import logs
+from server.backend import signed_post
 from server.broker.redis import connect
-from server.config import NOT_YET, Settings, load_settings, named, read_settings
+from server.config import Settings, load_settings, named, read_settings
 from server.contract_cli import contract
 from server.demo.keys import DEMO_JWT_SECRET, DEMO_SECRET
 from server.demo.run import demo_main
 from server.errors import ConfigError
-from server.node import Parts, bound_socket, running_node, serve
+from server.history_cli import history
+from server.node import running_node
+from server.parts import Parts
 from server.rejected_cli import rejected
+from server.revoke_cli import revoke
+from server.serving import bound_socket, serve
 from server.supervisor import supervise
 from server.tail import tail
 from server.usage import (
@@ -45,6 +49,7 @@ from server.usage import (
     misconfigured,
     run,
 )
+from server.webhooks_cli import webhooks
 
 _TAIL_S: Final = 86_400
 """How long `tail` may listen without coming back."""
@@ -69,22 +74,18 @@ def bellhop() -> None:
 
 
 bellhop.add_command(contract)
+bellhop.add_command(history)
 bellhop.add_command(rejected)
+bellhop.add_command(revoke)
+bellhop.add_command(webhooks)
 
 
 def _settings(config: Path | None, **command_line: object) -> Settings:
     given = {path.replace("__", "."): value for path, value in command_line.items()}
-    _tell_unused()
     try:
         return load_settings(config_file(config), os.environ, given)
     except ConfigError as error:
         raise misconfigured(error) from None
-
-
-def _tell_unused() -> None:
-    for name in NOT_YET:
-        if os.environ.get(name):
-            click.echo(f"bellhop: {name}: this version does not use it", err=True)
 
 
 def _parts(settings: Settings) -> Parts:
@@ -179,7 +180,6 @@ def demo(port: int, interval: float) -> None:
 @CONFIG
 def check(config: Path | None) -> None:
     """Check configuration, keys, contract and Redis; tells every problem."""
-    _tell_unused()
     try:
         settings, problems, left_out = read_settings(config_file(config), os.environ, {})
     except ConfigError as error:
@@ -232,6 +232,7 @@ def tail_command(
         claims: dict[str, object] = {"sub": "bellhop-tail", "kind": "service", "hotels": "*"}
         claims |= {"iat": now, "exp": now + _TAIL_S, "roles": ["admin"]}
         _put_jwt_expectations(settings, claims)
+        claims = claims_under(settings.jwt.claims.names(), claims)
         jwt = TokenSigner(settings.jwt.secret.get_secret_value()).sign(claims)
     run(lambda: tail(url, app.key, channels, jwt, click.echo))
 
@@ -289,6 +290,7 @@ def token(
     _put_jwt_expectations(settings, claims)
     try:
         principal_from_claims(claims)
+        claims = claims_under(settings.jwt.claims.names(), claims)
         click.echo(TokenSigner(settings.jwt.secret.get_secret_value()).sign(claims))
     except (AuthError, ValueError) as error:
         raise Misconfigured(str(error)) from None
@@ -369,14 +371,5 @@ async def _publish_by_redis(settings: Settings, channel: str, event: str, body: 
 
 def _publish_by_http(app: App, url: str, channel: str, event: str, body: object) -> httpx.Headers:
     data = orjson.dumps(body).decode()
-    content = orjson.dumps({"name": event, "channels": [channel], "data": data})
-    path = f"/apps/{app.id}/events"
-    params = sign_request(app, "POST", path, content, time.time())
-    headers = {"Content-Type": "application/json"}
-    try:
-        answer = httpx.post(url.rstrip("/") + path, params=params, content=content, headers=headers)
-    except httpx.HTTPError as error:
-        raise Failed(f"{url}: {error} (is the server running? --url, BELLHOP_URL)") from None
-    if answer.status_code != httpx.codes.OK:
-        raise Failed(f"{url} answered {answer.status_code}: {answer.text[:1000]}")
-    return answer.headers
+    given = {"name": event, "channels": [channel], "data": data}
+    return signed_post(app, url, "/events", given).headers

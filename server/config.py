@@ -9,26 +9,120 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 
+from auth.apps import (
+    App,
+    AppRegistry,
+    Limits,
+    Webhook,
+    WebhookKind,
+    require_app_id,
+    require_webhook_url,
+)
+from auth.principal import ClaimNames, claim_path
 from server.errors import ConfigError
+from server.secret_files import SUFFIX, read_secret_files
+from server.wall_settings import AuthorizerSettings, Proxy, WallSettings
+
+
+def _app_id(value: str) -> str:
+    require_app_id(value)
+    return value
+
+
+def _webhook_url(value: str) -> str:
+    require_webhook_url(value)
+    return value
+
+
+def _claim(value: str) -> str:
+    claim_path(value)
+    return value
+
+
+def _jwks_url(value: str) -> str:
+    """Refuse what would let others on the way put their own keys in."""
+    try:
+        require_webhook_url(value)
+        parts = urlsplit(value)
+    except ValueError:
+        raise ValueError("not of the form https://HOST/PATH") from None
+    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        raise ValueError("must be https (http only on localhost, 127.0.0.1 and [::1])")
+    if parts.username is not None or parts.fragment:
+        raise ValueError("must have no user and no fragment")
+    return value
+
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 WholeSeconds = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1)]
+WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
+Claim = Annotated[str, AfterValidator(_claim)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class AppSettings(_Section):
-    """One app: the same three values that a backend has for pusher.com."""
+class LimitSettings(_Section):
+    """How much an app may ask for."""
 
-    id: str
+    max_connections: Count = 20_000
+    max_subscriptions: Count = 1_000
+    client_events_per_s: Count = 10
+    presence_members: Count = 100
+    presence_bytes: Count = 1_024
+    watchlist: Annotated[int, Field(ge=0)] = 100
+
+
+class WebhookSettings(_Section):
+    """Where a backend is told what happens, and of what."""
+
+    url: WebhookUrl
+    kinds: frozenset[WebhookKind] = frozenset()
+    channels: str = ""
+
+
+class AppSettings(_Section):
+    """One app: the same three values that a backend has for pusher.com, and what it may do."""
+
+    id: Annotated[str, AfterValidator(_app_id)]
     key: str
     secret: SecretStr
     enabled: bool = True
+    origins: tuple[str, ...] | None = None
+    limits: LimitSettings = LimitSettings()
+    client_events: bool = True
+    subscription_count: bool = False
+    webhooks: tuple[WebhookSettings, ...] = ()
+
+    def app(self, more_webhooks: tuple[Webhook, ...] = ()) -> App:
+        """Return the app itself; raises ValueError where a part of it is empty."""
+        own = tuple(Webhook(each.url, each.kinds, each.channels) for each in self.webhooks)
+        return App(
+            id=self.id,
+            key=self.key,
+            secret=self.secret.get_secret_value(),
+            enabled=self.enabled,
+            origins=self.origins,
+            limits=Limits(**self.limits.model_dump()),
+            client_events=self.client_events,
+            subscription_count=self.subscription_count,
+            webhooks=own + more_webhooks,
+        )
 
 
 class RedisSettings(_Section):
@@ -38,14 +132,40 @@ class RedisSettings(_Section):
     prefix: str = "bellhop:"
 
 
+class ClaimSettings(_Section):
+    """Under which name, or path, tokens carry each claim."""
+
+    sub: Claim = "sub"
+    exp: Claim = "exp"
+    iat: Claim = "iat"
+    kind: Claim = "kind"
+    hotels: Claim = "hotels"
+    roles: Claim = "roles"
+    staff_id: Claim = "staff_id"
+    conversations: Claim = "conversations"
+    booking_id: Claim = "booking_id"
+    scope: Claim = "scope"
+    jti: Claim = "jti"
+    sid: Claim = "sid"
+    name: Claim = "name"
+
+    def names(self) -> ClaimNames:
+        """Return the names as `auth` takes them."""
+        return ClaimNames(**self.model_dump())
+
+
 class JwtSettings(_Section):
-    """How tokens are verified."""
+    """How tokens are verified: by any of the keys."""
 
     secret: SecretStr | None = None
+    secrets: tuple[SecretStr, ...] = ()
     public_key: str | None = None
+    public_keys: tuple[str, ...] = ()
+    jwks_url: Annotated[str, AfterValidator(_jwks_url)] | None = None
     issuer: str | None = None
     audience: str | None = None
     leeway_s: Seconds = 0
+    claims: ClaimSettings = ClaimSettings()
 
 
 class ContractSettings(_Section):
@@ -72,6 +192,7 @@ class HistorySettings(_Section):
     seconds: WholeSeconds = 120
     events: Annotated[int, Field(ge=1)] = 1000
     dedupe_s: WholeSeconds = 600
+    session_s: WholeSeconds = 86_400
 
 
 class ServerSettings(_Section):
@@ -82,6 +203,7 @@ class ServerSettings(_Section):
     uds: Path | None = None
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
+    trusted_proxies: tuple[Proxy, ...] = ()
     drain_s: Seconds = 30
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -98,7 +220,11 @@ class Settings(_Section):
     connection: ConnectionSettings = ConnectionSettings()
     history: HistorySettings = HistorySettings()
     server: ServerSettings = ServerSettings()
+    walls: WallSettings = WallSettings()
+    authorizer: AuthorizerSettings = AuthorizerSettings()
+    webhook_url: WebhookUrl | None = None
     metrics_token: SecretStr | None = None
+    revocation_s: WholeSeconds = 86_400
 
     @property
     def default_app(self) -> AppSettings:
@@ -112,6 +238,13 @@ class Settings(_Section):
         """Every app, the default one first."""
         return ((self.app,) if self.app is not None else ()) + self.apps
 
+    def registry(self) -> AppRegistry:
+        """Return the apps themselves, the default one first; raises ValueError."""
+        # The one webhook of the environment is the default app's, beside those of the file.
+        more: tuple[Webhook, ...] = () if self.webhook_url is None else (Webhook(self.webhook_url),)
+        default, others = self.all_apps[:1], self.all_apps[1:]
+        return AppRegistry([*(app.app(more) for app in default), *(app.app() for app in others)])
+
 
 ENVIRONMENT: Final = {
     "PUSHER_APP_ID": "app.id",
@@ -124,6 +257,7 @@ ENVIRONMENT: Final = {
     "BELLHOP_REDIS_PREFIX": "redis.prefix",
     "BELLHOP_JWT_SECRET": "jwt.secret",
     "BELLHOP_JWT_PUBLIC_KEY": "jwt.public_key",
+    "BELLHOP_JWT_JWKS_URL": "jwt.jwks_url",
     "BELLHOP_JWT_ISSUER": "jwt.issuer",
     "BELLHOP_JWT_AUDIENCE": "jwt.audience",
     "BELLHOP_JWT_LEEWAY_S": "jwt.leeway_s",
@@ -139,19 +273,21 @@ ENVIRONMENT: Final = {
     "BELLHOP_HISTORY_S": "history.seconds",
     "BELLHOP_HISTORY_EVENTS": "history.events",
     "BELLHOP_DEDUPE_S": "history.dedupe_s",
+    "BELLHOP_SESSION_S": "history.session_s",
     "BELLHOP_DRAIN_S": "server.drain_s",
+    "BELLHOP_WEBHOOK_URL": "webhook_url",
+    "BELLHOP_AUTHORIZER_URL": "authorizer.url",
     "BELLHOP_METRICS_TOKEN": "metrics_token",
+    "BELLHOP_REVOCATION_S": "revocation_s",
 }
 """Environment variable by the path of the setting; where two name one setting, the later wins."""
 
-NOT_YET: Final = (
-    "BELLHOP_JWT_JWKS_URL",
-    "BELLHOP_SESSION_S",
-    "BELLHOP_REVOCATION_S",
-    "BELLHOP_WEBHOOK_URL",
-    "BELLHOP_AUTHORIZER_URL",
+SECRETS: Final = tuple(
+    name
+    for name, path in ENVIRONMENT.items()
+    if path in {"app.secret", "jwt.secret", "metrics_token"}
 )
-"""Settings of Bellhop that this version does not use yet: it says so, and goes on."""
+"""Variables that hold a secret: the same name with `_FILE` after it names a file that does."""
 
 FOREIGN: Final = frozenset({"BELLHOP_URL", "BELLHOP_CONFIG", "BELLHOP_WORKER"})
 """Variables of the command line that are not settings of the server."""
@@ -182,8 +318,9 @@ def read_settings(
 
     """
     tree = _read(file) if file is not None else {}
+    secrets, faults = read_secret_files(environment, SECRETS)
     for name, path in ENVIRONMENT.items():
-        value = environment.get(name)
+        value = environment.get(name) or secrets.get(name)
         if value:
             _put(
                 tree, path, value.replace(",", " ").split() if path == "allowed_origins" else value
@@ -191,10 +328,11 @@ def read_settings(
     for path, given in command_line.items():
         if given is not None:
             _put(tree, path, given)
-    unknown = [
+    known = {*ENVIRONMENT, *(name + SUFFIX for name in SECRETS), *FOREIGN}
+    unknown = faults + [
         f"{name}: there is no such setting"
         for name in sorted(environment)
-        if name.startswith("BELLHOP_") and name not in {*ENVIRONMENT, *FOREIGN, *NOT_YET}
+        if name.startswith("BELLHOP_") and name not in known
     ]
     try:
         return Settings.model_validate(tree), unknown, ()
@@ -202,6 +340,18 @@ def read_settings(
         wrong = {str(fault["loc"][0]) for fault in error.errors()}
         sound = {name: value for name, value in tree.items() if name not in wrong}
         return Settings.model_validate(sound), [*_problems(error), *unknown], tuple(sorted(wrong))
+
+
+def app_registry(settings: Settings, problems: list[str]) -> AppRegistry:
+    """Return the apps that the settings name; what is wrong with them is added to the problems."""
+    if not settings.all_apps:
+        problems += [f"{named(path)}: missing" for path in ("app.id", "app.key", "app.secret")]
+        return AppRegistry([])
+    try:
+        return settings.registry()
+    except ValueError as error:
+        problems.append(f"app: {error}")
+        return AppRegistry([])
 
 
 def named(path: str) -> str:
@@ -238,5 +388,5 @@ def _problems(error: ValidationError) -> list[str]:
         elif fault["type"] == "missing":
             problems.append(f"{named(path)}: missing")
         else:
-            problems.append(f"{named(path)}: {fault['msg']}")
+            problems.append(f"{named(path)}: {fault['msg'].removeprefix('Value error, ')}")
     return problems

@@ -24,10 +24,21 @@ class BrokerUnavailable(ServerError):
 
 
 class PublishRefused(ServerError):
-    """An event may not be published; ``status`` is what HTTP answers."""
+    """An event may not be published; ``status`` is what HTTP answers.
 
-    def __init__(self, status: int, reason: str, faults: Sequence[Fault] = ()) -> None:
+    ``retry_after`` is in how many seconds it may be, where that is all that is wrong with it.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        faults: Sequence[Fault] = (),
+        *,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(reason)
+        self.retry_after = retry_after
         self.status = status
         self.reason = reason
         self.faults = tuple(faults)

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from server.broker.interface import Receipt
 from server.broker.listener import Listener
+from server.cancellation import raise_if_cancelled
 from server.errors import PublishRefused
 from server.publisher import Event, Publisher
 from server.rejected import Rejected
@@ -106,6 +107,7 @@ class Ingress:
                 self._knows_lease = True
             except (RedisError, OSError):
                 self._holds_lease = self._knows_lease = False
+            raise_if_cancelled()
             await asyncio.sleep(_LEASE_S / 4)
 
     async def _release_lease(self) -> None:

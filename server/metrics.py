@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+Labelled = Mapping[str, int] | Mapping[tuple[str, str, str], int]
+"""Counts by the value of one label, or by the values of several."""
+
 
 class NodeCollector:
     """Prometheus collector over functions that give the present figures."""
@@ -16,9 +19,9 @@ class NodeCollector:
         *,
         gauges: Mapping[str, tuple[str, Callable[[], float]]],
         counters: Mapping[str, tuple[str, Callable[[], float]]],
-        labelled: Mapping[str, tuple[str, str, Callable[[], Mapping[str, int]]]],
+        labelled: Mapping[str, tuple[str, tuple[str, ...], Callable[[], Labelled]]],
     ) -> None:
-        """Take (help, read) by name, and (help, label, read) for labelled counters."""
+        """Take (help, read) by name, and (help, labels, read) for labelled counters."""
         self._gauges = gauges
         self._counters = counters
         self._labelled = labelled
@@ -29,10 +32,10 @@ class NodeCollector:
             yield GaugeMetricFamily(f"bellhop_{name}", text, value=read())
         for name, (text, read) in self._counters.items():
             yield CounterMetricFamily(f"bellhop_{name}", text, value=read())
-        for name, (text, label, read_all) in self._labelled.items():
-            family = CounterMetricFamily(f"bellhop_{name}", text, labels=[label])
-            for value, count in read_all().items():
-                family.add_metric([value], count)
+        for name, (text, labels, read_all) in self._labelled.items():
+            family = CounterMetricFamily(f"bellhop_{name}", text, labels=labels)
+            for values, count in read_all().items():
+                family.add_metric([values] if isinstance(values, str) else values, count)
             yield family
 
 

@@ -5,98 +5,54 @@ from __future__ import annotations
 import asyncio
 import gc
 import secrets
-import signal
-import socket
-import ssl
-import stat
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from pathlib import Path
-from typing import Any, Final, cast
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, Final
 
-import structlog
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
-from auth.apps import App, AppRegistry
-from auth.origins import OriginPolicy
-from auth.tokens import TokenVerifier, VerificationKey, hmac_key, public_key
-from channels_spec.contract import Contract
-from channels_spec.document import ContractError
-from channels_spec.reading import HOTEL_CONTRACT, load_contract
+from auth.origins import OriginPolicy, Origins
+from auth.revocations import Revocations
+from server.authorizer import Authorizer
 from server.broker.embedded import EmbeddedValkey
+from server.broker.keys import Keys
+from server.broker.occupancy import Occupancy
 from server.broker.redis import History, RedisBroker, connect
-from server.config import Settings, named
-from server.errors import ConfigError
+from server.config import Settings
+from server.draining import Draining
+from server.errors import BrokerUnavailable, ConfigError
 from server.http.answers import Refused, refused
 from server.http.api import Api
 from server.http.auth import ClientAuth
 from server.http.health import Health
+from server.http.past import PastEvents
 from server.hub import Hub
 from server.ingress import Ingress
+from server.intake import Intake
+from server.jwks import JwksKeys, PatientVerifier
 from server.metrics import Metrics, NodeCollector
-from server.protocol.rules import Rules
+from server.orders import Orders
+from server.parts import Parts
+from server.presence import Presence
 from server.publisher import ContractMode, Publisher
+from server.registry import Registry
 from server.rejected import Rejected
-from server.session import Surroundings
+from server.repairing import Repairing
+from server.resuming import Resuming
+from server.revoking import Revoking
+from server.surroundings import Surroundings
 from server.transports.door import Door, cookie_token
-from server.transports.websocket import WebSocketProtocol, join
+from server.transports.proxies import TrustedProxies
+from server.transports.websocket import join
+from server.users import Users
+from server.walls import PublishWall, Walls
+from server.webhooks import Webhooks
 from server.wheel import Wheel
 
-_BACKLOG: Final = 4096
-
-log = structlog.get_logger()
-
-
-class Parts:
-    """What settings alone determine: read, checked, and free of any connection."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Read keys, apps and contract; raises `ConfigError` with every problem."""
-        problems: list[str] = []
-        self.settings = settings
-        self.apps = _apps(settings, problems)
-        self.keys = _token_keys(settings, problems)
-        self.contract = _contract(settings, problems)
-        _check_certificate(settings, problems)
-        if settings.redis.url is not None:
-            try:
-                connect(settings.redis.url)
-            except ValueError as error:
-                problems.append(f"{named('redis.url')}: {error}")
-        if not settings.redis.prefix:
-            problems.append(f"{named('redis.prefix')}: must not be empty")
-        if problems:
-            raise ConfigError(*problems)
-
-    @property
-    def serves_unlisted(self) -> bool:
-        """Whether channels outside the contract follow plain Pusher rules."""
-        return self.settings.contract.unlisted_channels == "pusher"
-
-    def verifier(self) -> TokenVerifier:
-        """Return the verifier of tokens."""
-        jwt = self.settings.jwt
-        return TokenVerifier(
-            self.keys, issuer=jwt.issuer, audience=jwt.audience, leeway_s=jwt.leeway_s
-        )
-
-    def rules(self) -> Rules:
-        """Return the rules for connections."""
-        connection = self.settings.connection
-        return Rules(
-            contract=self.contract,
-            serves_unlisted=self.serves_unlisted,
-            require_token=connection.require_token,
-            auth_timeout_s=connection.auth_timeout_s,
-            activity_timeout_s=connection.activity_timeout_s,
-            ping_s=connection.ping_s,
-            # A client that knows the timeout has spoken within it, or is gone.
-            pong_timeout_s=connection.activity_timeout_s,
-            expiry_spread_s=connection.expiry_spread_s,
-        )
+_LEAVE_S: Final = 5.0
+"""Seconds that a stopping node gives Redis to take note of it."""
 
 
 class Node:
@@ -104,44 +60,156 @@ class Node:
 
     def __init__(self, parts: Parts, redis_url: str) -> None:
         """Wire everything; called on the event loop."""
-        settings = parts.settings
         self.redis_url = redis_url
         self.parts = parts
         self._redis = connect(redis_url)
-        history = settings.history
-        self._broker = RedisBroker(
-            self._redis,
-            settings.redis.prefix,
-            History(history.seconds, history.events, history.dedupe_s),
-        )
-        self.hub = Hub(self._broker, join=join, defer=asyncio.get_running_loop().call_soon)
-        self._broker.bring_to(self.hub)
+        self._node_id = secrets.token_hex(8)
+        self._revocations = Revocations()
+        self._origins = Origins(OriginPolicy(parts.settings.allowed_origins), parts.apps)
         self._wheel = Wheel()
+        limits = parts.settings.walls.limits()
+        self._walls, self._publish_wall = Walls(limits), PublishWall(limits.publishes)
+        self._authorizer = _authorizer(parts.settings)
+        self._listen()
+        self._gather()
+        self._publish()
+        self._verify()
+        self._around = Surroundings(
+            hub=self.hub,
+            presence=self._presence,
+            resuming=self._resuming,
+            users=self._users,
+            relayer=self._publisher,
+            notify=self._webhooks.emit,
+            wheel=self._wheel,
+            verifier=self._verifier,
+            rules=parts.rules(self._revocations),
+            authorizer=self._authorizer,
+        )
+        self.door = Door(
+            parts.apps,
+            self._origins,
+            self._around,
+            self._registry.connections,
+            walls=self._walls,
+            proxies=TrustedProxies(parts.settings.server.trusted_proxies),
+        )
+        self._draining = Draining(
+            self.hub,
+            self._presence,
+            self._registry.has_others,
+            over_s=parts.settings.server.drain_s,
+        )
+
+    def _listen(self) -> None:
+        """Wire the broker, the hub, and what the broker brings besides events."""
+        settings = self.parts.settings
+        prefix, history = settings.redis.prefix, settings.history
+        kept = History(history.seconds, history.events, history.dedupe_s, history.session_s)
+        self._broker = RedisBroker(self._redis, prefix, kept, self._node_id)
+        self._repairing = Repairing(self._broker.history)
+        self.hub = Hub(
+            self._broker,
+            join=join,
+            defer=asyncio.get_running_loop().call_soon,
+            stir=self._stir,
+            repair=self._repairing.ask,
+        )
+        self._repairing.bring_to(self.hub)
+        self._revoking = Revoking(
+            self._redis,
+            Keys(prefix),
+            self._revocations,
+            lasts_s=settings.revocation_s,
+            apply=self._apply_revocations,
+        )
+        self._resuming = Resuming(
+            self._broker.records,
+            self._broker.history,
+            node_id=self._node_id,
+            clients=self.hub.sessions,
+            tell=self._broker.tell_nodes,
+        )
+        self._orders = Orders(self.hub, self._revoking, self._resuming)
+        self._broker.bring_to(self.hub, self._orders)
+
+    def _gather(self) -> None:
+        """Wire who is here, what is told to the other nodes and to backends."""
+        parts, membership = self.parts, self._broker.membership
+        self._webhooks = Webhooks(self._redis, parts.settings.redis.prefix, parts.apps)
+        self._presence = Presence(membership, parts.apps, self._webhooks.emit)
+        self._users = Users(membership, self.hub)
+        self._registry = Registry(
+            membership, self._presence, self._users, self._resuming, self._connections
+        )
+
+    def _publish(self) -> None:
+        """Wire the entrances of events."""
+        settings = self.parts.settings
         self._publisher = Publisher(
-            parts.contract,
+            self.parts.contract,
             self._broker,
             mode=ContractMode(settings.contract.mode),
-            serves_unlisted=parts.serves_unlisted,
+            serves_unlisted=self.parts.serves_unlisted,
+            notify=self._webhooks.emit,
+            checked_out=self._orders.check_out,
+            wall=self._publish_wall,
         )
         self._rejected = Rejected(self._redis, settings.redis.prefix)
         self._ingress = Ingress(
             self._redis,
             prefix=settings.redis.prefix,
-            node_id=secrets.token_hex(8),
+            node_id=self._node_id,
             default_app=settings.default_app.id,
-            known_apps=frozenset(app.id for app in parts.apps),
+            known_apps=frozenset(app.id for app in self.parts.apps),
             publisher=self._publisher,
             rejected=self._rejected,
         )
-        self._origins = OriginPolicy(settings.allowed_origins)
-        self._around = Surroundings(self.hub, self._wheel, parts.verifier(), parts.rules())
-        self.door = Door(parts.apps, self._origins, self._around)
+
+        self._intake = Intake(
+            self._redis,
+            prefix=settings.redis.prefix,
+            node_id=self._node_id,
+            default_app=settings.default_app.id,
+            known_apps=frozenset(app.id for app in self.parts.apps),
+            publisher=self._publisher,
+            rejected=self._rejected,
+        )
+
+    def _verify(self) -> None:
+        """Wire who knows the token keys."""
+        jwks_url = self.parts.settings.jwt.jwks_url
+        self._jwks = None if jwks_url is None else JwksKeys(jwks_url, self.parts.keys)
+        source = None if self._jwks is None else self._jwks.keys
+        self._verifier = PatientVerifier(self.parts.verifier(source), self._jwks)
+
+    async def drain(self) -> None:
+        """Send the clients to other nodes; new ones are turned away at the door."""
+        self.door.draining = True
+        self._broker.tell_nodes({"draining": self._node_id})
+        await self._draining.drain()
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """Return what must run beside the server."""
-        return [self._broker.run(), self._ingress.run(), self._rejected.run(), self._wheel.run()]
+        runs = (
+            self._broker,
+            self._repairing,
+            self._registry,
+            self._revoking,
+            self._orders,
+            self._presence,
+            self._users,
+            self._resuming,
+            self._ingress,
+            self._intake,
+            self._rejected,
+            self._webhooks,
+            self._wheel,
+        )
+        asking = (part for part in (self._jwks, self._authorizer) if part is not None)
+        return [part.run() for part in (*runs, *asking)]
 
-    def http(self, more: Sequence[BaseRoute] = ()) -> Starlette:
+    def http(self, more: Sequence[BaseRoute] = ()) -> ASGIApp:
         """Return the HTTP application."""
         settings, default = self.parts.settings, self.parts.settings.default_app
         app = self.parts.apps.by_id(default.id)
@@ -149,12 +217,13 @@ class Node:
             raise ConfigError("app: missing")
         token = settings.metrics_token
         routes = [
-            *Api(self.parts.apps, self._publisher).routes(),
             *ClientAuth(
-                app,
-                self.parts.verifier(),
-                self.parts.contract,
-                self._origins,
+                apps=self.parts.apps,
+                default=app,
+                verifier=self._verifier,
+                contract=self.parts.contract,
+                origins=self._origins,
+                revocations=self._around.rules.revocations,
                 cookie_token=cookie_token,
             ).routes(),
             *Health(
@@ -164,22 +233,70 @@ class Node:
             ).routes(),
             *more,
         ]
-        return Starlette(routes=routes, exception_handlers={Refused: refused})
+        others = Starlette(routes=routes, exception_handlers={Refused: refused})
+        occupancy = Occupancy(self._redis, settings.redis.prefix)
+        return Api(
+            apps=self.parts.apps,
+            publisher=self._publisher,
+            occupancy=occupancy,
+            revoking=self._revoking,
+            past=PastEvents(self._broker.history, self.parts.contract),
+            otherwise=others,
+        )
 
     def unready(self) -> str | None:
         """Say why clients should not be sent here, if so."""
-        if not self._broker.ready or not self._ingress.ready:
+        if self._draining.begun:
+            return "the node is draining"
+        if not (self._broker.ready and self._ingress.ready and self._registry.known):
             return "Redis does not answer"
+        if self._jwks is not None and not self._jwks.known:
+            return "the token issuer's keys cannot be fetched"
         return None
+
+    async def leave(self) -> None:
+        """Leave the other nodes, when every session has ended."""
+        with suppress(BrokerUnavailable, TimeoutError):
+            async with asyncio.timeout(_LEAVE_S):
+                await self._registry.leave()
 
     async def close(self) -> None:
         """Let Redis go."""
         await self._redis.aclose()
 
+    def _apply_revocations(self) -> None:
+        for session in list(self.hub.sessions.values()):
+            session.revoked()
+
+    def _stir(self) -> None:
+        self._registry.stir()
+
+    def _connections(self) -> dict[str, int]:
+        """Count the open connections by app; an app without any has its zero."""
+        return {**{app.id: 0 for app in self.parts.apps}, **self.hub.connections()}
+
     def _collector(self) -> NodeCollector:
         hub, publisher, rejected = self.hub, self._publisher, self._rejected
+        jwks = self._jwks
+        fetched = (
+            {}
+            if jwks is None
+            else {"jwks_age_seconds": ("Age of the copy of the token issuer's keys.", jwks.age_s)}
+        )
+        fetches = (
+            {}
+            if jwks is None
+            else {
+                "jwks_fetches": (
+                    "Fetches of the token issuer's keys by outcome.",
+                    ("outcome",),
+                    lambda: jwks.counts,
+                )
+            }
+        )
         return NodeCollector(
             gauges={
+                **fetched,
                 "connections": ("Open connections.", lambda: len(hub.sessions)),
                 "channels": ("Channels with subscribers here.", lambda: hub.channel_count),
                 "ready": ("1 while clients may come.", lambda: float(self.unready() is None)),
@@ -187,16 +304,35 @@ class Node:
             counters={
                 "deliveries": ("Frames offered to subscribers.", lambda: hub.delivered),
                 "slow_consumers": ("Connections closed as slow.", lambda: hub.slow_consumers),
-                "contract_faults": (
-                    "Faults in events that were let through.",
-                    lambda: sum(publisher.violations.values()),
-                ),
             },
             labelled={
-                "events": ("Events by outcome.", "outcome", lambda: publisher.published),
-                "rejected": ("Refused Redis publishes.", "status", lambda: rejected.counts),
+                **fetches,
+                "events": ("Events by outcome.", ("outcome",), lambda: publisher.published),
+                "contract_faults": (
+                    "Faults in events that were let through.",
+                    ("hotel", "event", "fault"),
+                    lambda: publisher.violations,
+                ),
+                "webhooks": (
+                    "Webhook events by what became of them.",
+                    ("outcome",),
+                    lambda: self._webhooks.counts,
+                ),
+                "walls": (
+                    "What was refused for being too much, by what it was.",
+                    ("wall",),
+                    lambda: self._walls.counts,
+                ),
+                "rejected": ("Refused Redis publishes.", ("status",), lambda: rejected.counts),
             },
         )
+
+
+def _authorizer(settings: Settings) -> Authorizer | None:
+    asked = settings.authorizer
+    if asked.url is None:
+        return None
+    return Authorizer(asked.url, deadline_s=asked.deadline_s, cache_s=asked.cache_s)
 
 
 @asynccontextmanager
@@ -216,162 +352,6 @@ async def running_node(parts: Parts, *, embedded_port: int | None = None) -> Asy
             try:
                 yield node
             finally:
+                await node.leave()
                 for task in background:
                     task.cancel()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server without its signal handling, which ends us before we have tidied up."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: `serve` sees to them."""
-        yield
-
-    def stop(self) -> None:
-        """Stop gracefully; asked a second time, at once."""
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-
-async def serve(
-    node: Node, listening: socket.socket, app: Starlette, *, supervised: bool = False
-) -> None:
-    """Serve HTTP and WebSocket on a bound socket until a signal comes.
-
-    A supervised process also stops when its standard input ends, for then its supervisor has died.
-    """
-    server_settings = node.parts.settings.server
-    config = uvicorn.Config(
-        app,
-        loop="none",
-        http="httptools",
-        # uvicorn only calls it; a function that makes the protocol is as good as its class.
-        ws=cast("type[asyncio.Protocol]", _websocket_class(node.door)),
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        backlog=_BACKLOG,
-        timeout_graceful_shutdown=max(1, round(server_settings.drain_s)),
-        ssl_certfile=server_settings.ssl_certfile,
-        ssl_keyfile=server_settings.ssl_keyfile,
-    )
-    server = _Server(config)
-    loop = asyncio.get_running_loop()
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(stop, server.stop)
-    if supervised:
-        # The supervisor never writes: standard input becomes readable when it is gone.
-        loop.add_reader(sys.stdin.fileno(), server.stop)
-    try:
-        await server.serve(sockets=[listening])
-    finally:
-        if supervised:
-            loop.remove_reader(sys.stdin.fileno())
-        for stop in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(stop)
-
-
-def bound_socket(settings: Settings) -> socket.socket:
-    """Bind where the settings say; raises `ConfigError` naming the address."""
-    server = settings.server
-    if server.uds is not None:
-        return _bound_unix_socket(server.uds)
-    try:
-        info = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0]
-        return _bound(info[0], info[4])
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(f"cannot listen on {server.host}:{server.port}: {reason}") from None
-
-
-def _bound_unix_socket(path: Path) -> socket.socket:
-    try:
-        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-            path.unlink()
-        return _bound(socket.AF_UNIX, str(path))
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {path}: {error.strerror or error}") from None
-
-
-def _bound(family: int, address: object) -> socket.socket:
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(cast("str", address))
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
-def _websocket_class(door: Door) -> Callable[..., asyncio.Protocol]:
-    """Return what uvicorn calls to make the protocol of an upgraded connection."""
-
-    def make(*, server_state: uvicorn.server.ServerState, **_: object) -> WebSocketProtocol:
-        return WebSocketProtocol(door, server_state.connections)
-
-    return make
-
-
-def _apps(settings: Settings, problems: list[str]) -> AppRegistry:
-    if not settings.all_apps:
-        problems += [f"{named(path)}: missing" for path in ("app.id", "app.key", "app.secret")]
-        return AppRegistry([])
-    try:
-        return AppRegistry(
-            App(app.id, app.key, app.secret.get_secret_value(), app.enabled)
-            for app in settings.all_apps
-        )
-    except ValueError as error:
-        problems.append(f"app: {error}")
-        return AppRegistry([])
-
-
-def _token_keys(settings: Settings, problems: list[str]) -> list[VerificationKey]:
-    jwt = settings.jwt
-    keys: list[VerificationKey] = []
-    if jwt.secret is not None:
-        try:
-            keys.append(hmac_key(jwt.secret.get_secret_value()))
-        except ValueError as error:
-            problems.append(f"{named('jwt.secret')}: {error}")
-    if jwt.public_key is not None:
-        try:
-            keys.append(public_key(_pem(jwt.public_key)))
-        except (ValueError, OSError) as error:
-            problems.append(f"{named('jwt.public_key')}: {error}")
-    if not (jwt.secret or jwt.public_key) and settings.connection.require_token:
-        either = f"{named('jwt.secret')} or {named('jwt.public_key')}"
-        problems.append(f"{either}: missing; tokens cannot be verified")
-    return keys
-
-
-def _check_certificate(settings: Settings, problems: list[str]) -> None:
-    certificate, key = settings.server.ssl_certfile, settings.server.ssl_keyfile
-    if certificate is None:
-        if key is not None:
-            problems.append("server.ssl_certfile: missing; server.ssl_keyfile is set")
-        return
-    try:
-        # Without the password here, OpenSSL would ask for it on the terminal.
-        ssl.create_default_context().load_cert_chain(certificate, key, password="")
-    except (OSError, ValueError) as error:
-        files = f"{certificate}, {key}" if key is not None else str(certificate)
-        problems.append(f"server.ssl_certfile, server.ssl_keyfile: {files}: {error}")
-
-
-def _pem(value: str) -> str:
-    """Return a key given as a path, or as PEM text (its newlines may be escaped)."""
-    if "-----BEGIN" in value:
-        return value.replace("\\n", "\n")
-    return Path(value).read_text(encoding="utf-8")
-
-
-def _contract(settings: Settings, problems: list[str]) -> Contract:
-    try:
-        return load_contract(settings.contract.file or HOTEL_CONTRACT)
-    except ContractError as error:
-        problems += [f"{named('contract.file')}: {problem}" for problem in error.problems]
-        return Contract("", ())

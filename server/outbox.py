@@ -55,6 +55,14 @@ class Outbox:
         """Send one frame, or keep it in order; False for a slow consumer."""
         return self.offer(data) is None or self.keep((Waiting(data),))
 
+    def owe(self, data: bytes) -> None:
+        """Send what a client missed, or keep it in order, however much that is.
+
+        The channel's history bounds it, and whoever was closed for it would come back to the same.
+        """
+        if self.offer(data) is not None:
+            self._waiting.append(data)
+
     def keep(self, more: Iterable[Waiting]) -> bool:
         """Keep for a client that is behind, in order; False where that is too much for it."""
         for data, key in more:

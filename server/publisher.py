@@ -7,17 +7,18 @@ out.
 from __future__ import annotations
 
 import asyncio
-import uuid
+import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import orjson
 
+from auth.apps import App, WebhookKind
 from channels_spec.cards import may_hold_cards, without_cards
 from channels_spec.contract import ChannelMatch, Contract
 from channels_spec.envelope import (
@@ -33,13 +34,18 @@ from channels_spec.pusher import (
     MAX_EVENT_NAME,
     RESERVED_EVENT_PREFIXES,
     SOCKET_ID,
+    is_cache_channel,
     is_channel_name,
 )
 from channels_spec.validate import MAX_FAULTS
 from channels_spec.views import PLAIN_VIEW, viewed
 from server.broker.interface import Broker, Receipt
-from server.broker.message import Publication, SplicedFrame
+from server.broker.message import Announcement, Kind, Move, Publication, SplicedFrame, Stay
 from server.errors import PublishRefused
+from server.presence import Notify
+from server.protocol import frames
+from server.protocol.effects import Relay
+from server.walls import PublishWall
 
 
 class ContractMode(StrEnum):
@@ -62,6 +68,16 @@ class Event:
     """Decoded JSON, or the very string that a backend gave as Pusher data."""
     exclude: str = ""
     """The socket_id that must not get it."""
+    event_id: str = ""
+    """What it is known by where it carries no id of its own; empty: a new one."""
+
+
+def _nobody(app_id: str, kind: WebhookKind, channel: str, **fields: str | int | None) -> None:
+    """Tell no backend."""
+
+
+def _no_stay(stay: Stay) -> None:
+    """Let a guest's access be."""
 
 
 class Publisher:
@@ -74,20 +90,49 @@ class Publisher:
         *,
         mode: ContractMode,
         serves_unlisted: bool,
+        notify: Notify = _nobody,
+        checked_out: Callable[[Stay], None] = _no_stay,
+        wall: PublishWall | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._contract = contract
         self._broker = broker
         self._mode = mode
         self._serves_unlisted = serves_unlisted
+        self._notify = notify
+        self._checked_out = checked_out
+        self._wall = wall or PublishWall()
         self._clock = clock
         self.published: Counter[str] = Counter()
         """Events published and duplicates, by outcome."""
         self.violations: Counter[tuple[str, str, str]] = Counter()
-        """Contract violations and warnings that were let through, by (hotel, event, pointer)."""
+        """Contract violations and warnings that were let through, by (hotel, event, fault)."""
 
     def prepare(self, event: Event) -> Publication:
-        """Check, view and encode an event; raises `PublishRefused`."""
+        """Check, view, encode and count an event; raises `PublishRefused`."""
+        publication = self.encode(event)
+        wait = self._wall.take(publication.app_id, publication.hotel_slug)
+        if wait:
+            raise self._too_many(wait, publication.app_id, publication.hotel_slug)
+        return publication
+
+    def count(self, publications: Iterable[Publication]) -> None:
+        """Count events that go out together; raises `PublishRefused` and counts none of them."""
+        hotels = [(publication.app_id, publication.hotel_slug) for publication in publications]
+        if len(hotels) == 1:
+            whose = hotels[0]
+            wait = self._wall.take(*whose)
+        else:
+            wait, whose = self._wall.take_all(hotels)
+        if wait:
+            raise self._too_many(wait, *whose)
+
+    def wait_s(self, publication: Publication) -> float:
+        """Return in how many seconds `count` would let an event pass; 0.0: now."""
+        return self._wall.wait_s(publication.app_id, publication.hotel_slug)
+
+    def encode(self, event: Event) -> Publication:
+        """Check, view and encode an event, to be counted later; raises `PublishRefused`."""
         if not is_channel_name(event.channel):
             raise PublishRefused(
                 400, "not a channel name: at most 200 of A-Z a-z 0-9 _ - = @ , . ;"
@@ -106,16 +151,40 @@ class Publisher:
     def publish(self, publication: Publication) -> asyncio.Future[Receipt]:
         """Hand a prepared event to the broker; the future may raise `BrokerUnavailable`."""
         future = self._broker.publish(publication)
-        future.add_done_callback(self._published)
+        future.add_done_callback(partial(self._published, publication))
         return future
 
-    def _published(self, future: asyncio.Future[Receipt]) -> None:
+    def relay(self, app: App, sender: str, relay: Relay) -> None:
+        """Send a client's event to the channel's other subscribers, on every node."""
+        frame = frames.client_event(relay.event, relay.channel, relay.data, relay.user_id)
+        announcement = Announcement(Kind.CLIENT_EVENT, frame, exclude=sender)
+        self._broker.announce(app.id, relay.channel, announcement)
+        fields = {"event": relay.event, "data": relay.data, "socket_id": sender}
+        if relay.user_id is not None:
+            fields["user_id"] = relay.user_id
+        self._notify(app.id, WebhookKind.CLIENT_EVENT, relay.channel, **fields)
+
+    def _too_many(self, wait: float, app_id: str, hotel: str) -> PublishRefused:
+        return PublishRefused(429, self._wall.reason(app_id, hotel), retry_after=wait)
+
+    def _published(self, publication: Publication, future: asyncio.Future[Receipt]) -> None:
         if future.cancelled():
             return
         if future.exception() is not None:
             self.published["failed"] += 1
-        else:
-            self.published["duplicate" if future.result().duplicate else "published"] += 1
+            return
+        receipt = future.result()
+        self.published["duplicate" if receipt.duplicate else "published"] += 1
+        move = publication.move
+        if move is not None and receipt.state_before and self._mode is not ContractMode.OFF:
+            self._count_move(move, receipt.state_before)
+        if publication.ends_stay is not None:
+            self._checked_out(publication.ends_stay)
+
+    def _count_move(self, move: Move, before: str) -> None:
+        if move.moves.unusual(before, move.to):
+            fault = f"/payload/{move.moves.field}: unusual move"
+            self._count_fault((move.hotel_slug, move.event, fault))
 
     def _contract_event(self, event: Event, match: ChannelMatch) -> Publication:
         body = _decoded(event.data)
@@ -124,14 +193,15 @@ class Publisher:
                 match,
                 event.name,
                 body,
-                new_id=_new_id,
+                new_id=_new_id if not event.event_id else lambda: event.event_id,
                 now=self._now,
             )
         except NotAcceptable as error:
             raise PublishRefused(422, str(error), error.faults) from None
         _check_name(normalized.event)
         text = _encoded(normalized.body)
-        _check_size(text)
+        spec = normalized.spec
+        _check_size(text, spec.max_bytes if spec is not None else MAX_EVENT_DATA)
         if may_hold_cards(text, normalized.event_id):
             normalized = _without_cards(normalized)
             text = _encoded(normalized.body)
@@ -148,16 +218,23 @@ class Publisher:
         if self._mode is ContractMode.OFF:
             return
         for fault in (*normalized.violations, *normalized.warnings):
-            if len(self.violations) < _MAX_COUNTED:
-                self.violations[normalized.hotel_slug, normalized.event, fault.pointer] += 1
+            self._count_fault((normalized.hotel_slug, normalized.event, fault.pointer))
+
+    def _count_fault(self, fault: tuple[str, str, str]) -> None:
+        if len(self.violations) >= _MAX_COUNTED and fault not in self.violations:
+            fault = _OTHER_FAULTS
+        self.violations[fault] += 1
 
 
-_MAX_COUNTED: Final = 10_000
-"""Distinct (hotel, event, pointer) that are counted: a producer chooses two of them."""
+_MAX_COUNTED: Final = 1_000
+"""Distinct (hotel, event, fault) that are counted apart: a producer chooses two of them."""
+_OTHER_FAULTS: Final = ("", "", "other")
 
 
 def _new_id() -> str:
-    return str(uuid.uuid4())
+    """Return a random UUID; it is no secret, and made for every event that has none."""
+    digits = f"{random.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 def _check_name(name: str) -> None:
@@ -192,6 +269,7 @@ def _publication(
     """Encode what each view sees; ``full`` is the whole body's JSON."""
     seen = viewed(match.family, normalized.spec, normalized.body, full)
     make = _numbered_frame if normalized.enveloped else _frame
+    spec = normalized.spec
     return Publication(
         app_id=event.app_id,
         channel=event.channel,
@@ -208,7 +286,34 @@ def _publication(
         conflation_key=conflation_key(normalized),
         filter_values=scope_values(normalized.body),
         numbered=normalized.enveloped,
+        replayed=spec.replay if spec is not None else True,
+        move=_move(normalized) if spec is not None and spec.moves is not None else None,
+        ends_stay=_stay(match, normalized) if spec is not None and spec.ends_stay else None,
     )
+
+
+def _stay(match: ChannelMatch, normalized: Normalized) -> Stay | None:
+    """Return whose stay an event ends, by hotel and booking: two hotels may share a booking id."""
+    payload = normalized.body.get("payload")
+    booking_id = payload.get("booking_id") if isinstance(payload, dict) else None
+    if not normalized.hotel_slug or not isinstance(booking_id, str | int):
+        return None
+    return Stay(normalized.hotel_slug, str(booking_id), match.family.for_guests)
+
+
+def _move(normalized: Normalized) -> Move | None:
+    """Return what the event says of a thing's state, where the contract watches its moves."""
+    spec, payload = normalized.spec, normalized.body.get("payload")
+    if spec is None or spec.moves is None or not isinstance(payload, dict):
+        return None
+    thing, to = payload.get(spec.moves.per), payload.get(spec.moves.field)
+    if not isinstance(to, str) or not isinstance(thing, str | int) or not normalized.hotel_slug:
+        return None
+    return Move(spec.moves, normalized.event, normalized.hotel_slug, str(thing)[:_MAX_THING], to)
+
+
+_MAX_THING: Final = 128
+"""Characters by which things that move are told apart."""
 
 
 def _plain(event: Event) -> Publication:
@@ -216,21 +321,22 @@ def _plain(event: Event) -> Publication:
     if event.name is None:
         raise PublishRefused(400, "outside the contract an event needs a name: {event, data}")
     data = event.data if isinstance(event.data, str) else _encoded(event.data)
-    _check_size(data)
+    _check_size(data, MAX_EVENT_DATA)
     return Publication(
         app_id=event.app_id,
         channel=event.channel,
-        event_id=_new_id(),
+        event_id=event.event_id or _new_id(),
         frames=(_frame(event.name, event.channel, data),),
         views=((PLAIN_VIEW, 0),),
         exclude=event.exclude,
+        cached=is_cache_channel(event.channel),
     )
 
 
-def _check_size(data: str) -> None:
+def _check_size(data: str, limit: int) -> None:
     # The first comparison spares encoding what is far too long.
-    if len(data) > MAX_EVENT_DATA or len(data.encode()) > MAX_EVENT_DATA:
-        raise PublishRefused(413, f"the event exceeds the allowed maximum ({MAX_EVENT_DATA} bytes)")
+    if len(data) > limit or len(data.encode()) > limit:
+        raise PublishRefused(413, f"the event exceeds the allowed maximum ({limit} bytes)")
 
 
 def _encoded(body: object) -> str:

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from channels_spec.cards import mask
+from server.cancellation import raise_if_cancelled
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a refused body that are kept."""
@@ -88,6 +89,7 @@ class Rejected:
                     pipeline.xadd(self._stream, fields, maxlen=_MAX_ENTRIES, approximate=True)
                 try:
                     await pipeline.execute()
+                    raise_if_cancelled()
                 except (RedisError, OSError) as error:
                     self.unkept += count
                     log.warning("rejected.not_kept", events=count, error=type(error).__name__)

@@ -2,67 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, assert_never
+from functools import partial
+from typing import Final, assert_never
 
 import structlog
 
-from auth.apps import App
-from auth.errors import AuthError
+from auth.apps import App, WebhookKind
+from auth.errors import AuthError, UnknownKey
 from auth.principal import Principal
 from channels_spec.pusher import CloseCode
-from server.hub import Hub
-from server.outbox import Outbox, Writable
+from server.arrival import Arrival
+from server.authorizer import Answer
+from server.outbox import Outbox
 from server.protocol import frames
-from server.protocol.connection import Connection, Way
+from server.protocol.connection import Connection
 from server.protocol.effects import (
+    Admit,
+    AskBackend,
     Close,
     Effect,
+    Enter,
     Join,
     Leave,
+    MissedCache,
     Regroup,
+    Relay,
+    Replay,
     Send,
+    SignedIn,
     VerifyToken,
 )
-from server.protocol.rules import Rules
-from server.wheel import Wheel
+from server.protocol.presence import Entered, Past
+from server.protocol.subscription import Subscription
+from server.protocol.subscriptions import Verdict
+from server.protocol.way import Way
+from server.surroundings import Surroundings, Transport
+from server.users import Watchlist
+
+_GOING_AWAY: Final = 1001
+"""The close code of a page that is left, and the only goodbye: pusher-js ends what it means to
+reconnect as cleanly as what it does not."""
+
+_MAX_KEYS_AWAITED: Final = 2
+"""Tokens of one client that wait for keys: that of its handshake, and one more."""
 
 log = structlog.get_logger()
-
-
-class Transport(Protocol):
-    """A client's transport: how frames are written on its wire, and how it ends."""
-
-    @property
-    def wire(self) -> Writable:
-        """Where encoded frames go, with nothing in between."""
-
-    def encode(self, frame: bytes) -> bytes:
-        """Return one frame as it goes over this wire."""
-
-    def close(self, code: int, reason: str) -> None:
-        """End the wire: what was written before still goes out, unless nobody reads it."""
-
-
-class Verifier(Protocol):
-    """Who knows the token keys."""
-
-    def verify(self, token: str, now: float) -> Principal:
-        """Return the token's principal; raises `AuthError`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every session of a node shares."""
-
-    hub: Hub
-    wheel: Wheel
-    verifier: Verifier
-    rules: Rules
-    clock: Callable[[], float] = time.time
 
 
 class Session:
@@ -73,26 +60,36 @@ class Session:
         "_closed",
         "_connection",
         "_fault",
+        "_keys_awaited",
         "_opened_at",
         "_received",
         "_transport",
+        "_user_id",
+        "_watchlist",
         "due",
         "outbox",
     )
 
-    def __init__(self, transport: Transport, app: App, around: Surroundings) -> None:
-        """Create a session; `open` greets the client."""
+    def __init__(
+        self, transport: Transport, app: App, around: Surroundings, instance: str | None = None
+    ) -> None:
+        """Create a session; `open` greets the client. ``instance`` is of `/s/{instance}`."""
         now = around.clock()
         # The two random numbers that real servers send; guessing one gives no right to anything.
         socket_id = f"{random.getrandbits(33)}.{random.getrandbits(33)}"
         spread = random.random()  # noqa: S311  jitter
         self._around = around
-        self._connection = Connection(socket_id, app, around.rules, spread=spread, now=now)
+        self._connection = Connection(
+            socket_id, app, around.rules, spread=spread, now=now, instance=instance
+        )
         self._transport = transport
         self._opened_at = now
         self._received = 0
         self._closed = False
+        self._keys_awaited = 0
         self._fault: tuple[int, str] | None = None
+        self._user_id: str | None = None
+        self._watchlist: Watchlist | None = None
         self.due = 0
         self.outbox = Outbox(transport.wire)
 
@@ -102,17 +99,44 @@ class Session:
         return self._connection.socket_id
 
     @property
+    def app_id(self) -> str:
+        """The app that it is connected to."""
+        return self._connection.app.id
+
+    @property
+    def identity(self) -> str | None:
+        """Which device it is, if that is known."""
+        return self._connection.identity
+
+    @property
+    def proven_at(self) -> float | None:
+        """When the last ping was sent that the client has answered."""
+        return self._connection.proven_at
+
+    @property
+    def channels(self) -> list[str]:
+        """The channels that it has, or is about to have."""
+        return self._connection.channels
+
+    @property
+    def user_id(self) -> str | None:
+        """The signed-in user, or whom the token names."""
+        return self._connection.user_id
+
+    @property
     def principal(self) -> Principal | None:
         """Who speaks, where that is known."""
         return self._connection.principal
 
-    def open(self, principal: Principal | None, way: Way) -> None:
-        """Register the session and greet the client."""
+    def open(self, principal: Principal | None, way: Way, token: str | None = None) -> None:
+        """Register the session and greet the client; ``token`` is one whose key is not known."""
         now = self._around.clock()
-        self._around.hub.sessions[self.socket_id] = self
+        self._around.hub.opened(self)
         self._apply(self._connection.open(principal, way, now))
-        self._around.wheel.schedule(self, self._connection.deadline())
+        self._set_timer()
         log.info("connection.opened", socket_id=self.socket_id, app=self._connection.app.id)
+        if token is not None:
+            self._verify_later(token, partial(self._recognized, way))
 
     def heard(self) -> None:
         """Note a control frame from the client."""
@@ -123,17 +147,49 @@ class Session:
         if self._closed:
             return
         self._received += 1
+        proven = self._connection.proven_at
         try:
             self._apply(self._connection.receive(text, self._around.clock()))
+            if self._connection.proven_at is not proven:
+                self._around.resuming.proved(self)
         except Exception:
             log.exception("connection.failed", socket_id=self.socket_id)
             self.end(CloseCode.INTERNAL_ERROR, "the server failed on this message")
         # What it said may have brought a deadline nearer: its token's end, for one.
-        self._around.wheel.schedule(self, self._connection.deadline())
+        self._set_timer()
 
     def joined(self, channel: str) -> None:
         """Learn from the hub that this node listens to the channel."""
         self._apply(self._connection.joined(channel))
+
+    def entered(
+        self, channel: str, subscription: Subscription, entered: Entered, past: Past
+    ) -> None:
+        """Learn that the broker has let a subscription in, and what it had missed."""
+        self._apply(self._connection.entered(channel, subscription, entered, past))
+
+    def probe(self) -> None:
+        """Have the client answer a ping: somebody wants to know whether it lives."""
+        if not self._closed:
+            self._apply(self._connection.probe(self._around.clock()))
+
+    def not_entered(self, channel: str, subscription: Subscription, reason: str) -> None:
+        """Learn that the broker has refused a subscription."""
+        self._apply(self._connection.refused(channel, subscription, reason))
+
+    def refresh(self, channel: str) -> None:
+        """Learn that members of the channel may have come and gone unheard."""
+        if not self._closed:
+            self._apply(self._connection.refresh(channel))
+
+    def revoked(self) -> None:
+        """Learn that what is revoked has changed."""
+        if not self._closed:
+            self._apply(self._connection.revoked(self._around.clock()))
+
+    def watched_users(self, online: list[str], offline: list[str]) -> None:
+        """Tell the client of the users that it watches."""
+        self._apply([Send(frames.watchlist_events(online, offline))])
 
     def tick(self, now: float) -> float | None:
         """Do what is due; the wheel calls it."""
@@ -151,14 +207,14 @@ class Session:
         if self._closed:
             return
         self._fault = (code, reason)
-        self._leave_all()
+        self._leave_all(goodbye=False)
         self.outbox.close()
         self._transport.wire.write(self._transport.encode(frames.error(code, reason)))
         self._transport.close(code, reason)
 
     def lost(self, code: int | None) -> None:
         """Learn that the wire is gone; ``code`` is the client's close code, if it sent one."""
-        self._leave_all()
+        self._leave_all(goodbye=code == _GOING_AWAY)
         self.outbox.close()
         ended_by, why = self._fault or (code, "the client left")
         principal = self._connection.principal
@@ -174,19 +230,36 @@ class Session:
             by="server" if self._fault else "client",
         )
 
-    def _leave_all(self) -> None:
+    def _leave_all(self, *, goodbye: bool) -> None:
         if self._closed:
             return
         self._closed = True
+        self._around.resuming.ended(self, self._connection.channels, goodbye=goodbye)
         # Leaving writes what a channel has gathered: the hub must still know whom to leave out.
         for channel in self._connection.channels:
-            self._around.hub.leave((self._connection.app.id, channel), self)
-        self._around.hub.sessions.pop(self.socket_id, None)
+            self._leave(channel)
+        self._around.hub.closed(self)
+        if self._user_id is not None:
+            self._around.users.left(self.app_id, self._user_id, self.socket_id)
+        if self._watchlist is not None:
+            self._around.users.unwatch(self.app_id, self._watchlist)
+
+    def _leave(self, channel: str) -> None:
+        key = (self.app_id, channel)
+        self._around.hub.leave(key, self)
+        self._around.presence.leave(key, self.socket_id)
+
+    def _set_timer(self) -> None:
+        """Have `tick` called in time; what is due already is done now."""
+        now, due = self._around.clock(), self._connection.deadline()
+        if due <= now and not self._closed:
+            self._apply(self._connection.tick(now))
+            due = self._connection.deadline()
+        self._around.wheel.schedule(self, due)
 
     # --- effects ---------------------------------------------------------------------------------
 
     def _apply(self, effects: list[Effect]) -> None:
-        hub, app_id = self._around.hub, self._connection.app.id
         for effect in effects:
             if self._closed:
                 return
@@ -194,12 +267,18 @@ class Session:
                 case Send(frame):
                     if not self.outbox.send(self._transport.encode(frame)):
                         self.fell_behind()
-                case Join(channel, grant):
-                    hub.join((app_id, channel), self, grant)
-                case Regroup(channel, grant):
-                    hub.regroup((app_id, channel), self, grant)
-                case Leave(channel):
-                    hub.leave((app_id, channel), self)
+                case Replay(missed):
+                    self.outbox.owe(b"".join(map(self._transport.encode, missed)))
+                case AskBackend():
+                    self._ask_backend(effect)
+                case Join() | Enter() | Admit() | Regroup() | Leave():
+                    self._subscribe(effect)
+                case SignedIn():
+                    self._sign_in(effect)
+                case Relay():
+                    self._around.relayer.relay(self._connection.app, self.socket_id, effect)
+                case MissedCache(channel):
+                    self._around.notify(self.app_id, WebhookKind.CACHE_MISS, channel)
                 case VerifyToken():
                     self._verify(effect)
                 case Close(code, reason):
@@ -207,11 +286,101 @@ class Session:
                 case _:
                     assert_never(effect)
 
-    def _verify(self, asked: VerifyToken) -> None:
-        now = self._around.clock()
-        try:
-            principal = self._around.verifier.verify(asked.token, now)
-        except AuthError as error:
-            self._apply(self._connection.token_refused(error))
+    def _subscribe(self, effect: Join | Enter | Admit | Regroup | Leave) -> None:
+        hub, key = self._around.hub, (self.app_id, effect.channel)
+        match effect:
+            case Join():
+                hub.join(key, self, effect.grant)
+            case Enter():
+                arrival = Arrival(self, effect, self._around.resuming)
+                member = effect.subscription.member
+                self._around.presence.enter(key, self.socket_id, member, arrival)
+            case Admit():
+                hub.admit(key, self, effect.entered)
+            case Regroup():
+                hub.regroup(key, self, effect.grant)
+            case Leave():
+                self._leave(effect.channel)
+                self._around.resuming.left(self, effect.channel)
+            case _:
+                assert_never(effect)
+
+    def _ask_backend(self, effect: AskBackend) -> None:
+        authorizer, principal = self._around.authorizer, effect.subscription.asks
+        if authorizer is None or principal is None:
+            self._authorized(effect, Verdict(allowed=False, reason="there is nobody to ask"))
             return
-        self._apply(self._connection.token_verified(asked, principal, now))
+        asked = authorizer.ask(self._connection.app, self.socket_id, effect.channel, principal)
+        asked.add_done_callback(partial(self._backend_answered, effect))
+
+    def _backend_answered(self, effect: AskBackend, future: asyncio.Future[Answer]) -> None:
+        if not future.cancelled():
+            answer = future.result()
+            self._authorized(effect, Verdict(answer.allowed, answer.reason, answer.ttl_s))
+
+    def _authorized(self, effect: AskBackend, verdict: Verdict) -> None:
+        if self._closed:
+            return
+        now = self._around.clock()
+        channel, subscription = effect.channel, effect.subscription
+        self._apply(self._connection.authorized(channel, subscription, verdict, now))
+        self._set_timer()
+
+    def _sign_in(self, signed_in: SignedIn) -> None:
+        users = self._around.users
+        if self._user_id is None:
+            self._user_id = signed_in.user_id
+            users.signed_in(self.app_id, self._user_id, self.socket_id)
+        if self._watchlist is not None and self._watchlist.users == signed_in.watchlist:
+            return
+        if self._watchlist is not None:
+            users.unwatch(self.app_id, self._watchlist)
+        self._watchlist = None
+        if signed_in.watchlist:
+            self._watchlist = users.watch(self.app_id, signed_in.watchlist, self)
+
+    # --- tokens ----------------------------------------------------------------------------------
+
+    def _verify(self, asked: VerifyToken) -> None:
+        try:
+            principal = self._around.verifier.verify(asked.token, self._around.clock())
+        except UnknownKey:
+            self._verify_later(asked.token, partial(self._verified, asked))
+        except AuthError as error:
+            self._verified(asked, error)
+        else:
+            self._verified(asked, principal)
+
+    def _verify_later(self, token: str, then: Callable[[Principal | AuthError], None]) -> None:
+        if self._keys_awaited >= _MAX_KEYS_AWAITED:
+            self.end(CloseCode.OVER_CAPACITY, "too many tokens whose keys are not known")
+            return
+        self._keys_awaited += 1
+        self._around.verifier.verify_later(token, partial(self._key_came, then))
+
+    def _key_came(
+        self, then: Callable[[Principal | AuthError], None], outcome: Principal | AuthError
+    ) -> None:
+        self._keys_awaited -= 1
+        if self._closed:
+            return
+        try:
+            then(outcome)
+        except Exception:
+            log.exception("connection.failed", socket_id=self.socket_id)
+            self.end(CloseCode.INTERNAL_ERROR, "the server failed on this token")
+        self._set_timer()
+
+    def _verified(self, asked: VerifyToken, outcome: Principal | AuthError) -> None:
+        if isinstance(outcome, AuthError):
+            self._apply(self._connection.token_refused(outcome))
+        else:
+            now = self._around.clock()
+            self._apply(self._connection.token_verified(asked, outcome, now))
+
+    def _recognized(self, way: Way, outcome: Principal | AuthError) -> None:
+        if isinstance(outcome, Principal):
+            self._apply(self._connection.recognized(outcome, way, self._around.clock()))
+        elif way is not Way.COOKIE:
+            # A stale cookie is nobody's decision: the page may still sign in.
+            self._apply(self._connection.token_refused(outcome))

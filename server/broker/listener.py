@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import RedisError
+
+from server.cancellation import raise_if_cancelled
 
 _PING_S: Final = 5.0
 _LOST_AFTER_S: Final = 15.0
@@ -26,6 +28,10 @@ _MESSAGES_PER_TURN: Final = 256
 """Messages read before other tasks get their turn, however many are there."""
 
 log = structlog.get_logger()
+
+
+def _nothing(silent_s: float) -> None:
+    """Do nothing."""
 
 
 class _Name:
@@ -50,6 +56,9 @@ class Listener:
         on_message: Callable[[bytes, bytes], None],
         on_confirmed: Callable[[bytes], None],
         patterns: Iterable[bytes] = (),
+        first: Iterable[bytes] = (),
+        catch_up: Callable[[], Awaitable[None]] | None = None,
+        on_lost: Callable[[float], None] = _nothing,
     ) -> None:
         """Create a listener; `run` connects.
 
@@ -58,12 +67,21 @@ class Listener:
             on_message: called with (bus channel, data).
             on_confirmed: called with a bus channel when Redis has confirmed the subscription to it.
             patterns: subscribed to for as long as the listener runs.
+            first: bus channels that are listened to before any other, and for ever.
+            on_lost: called when a connection that stood is lost, with the seconds for which it had
+                been silent: since then messages may have been missed.
+            catch_up: awaited on every connection when those are in force, before any other is.
 
         """
         self._pool = pool
         self._on_message = on_message
         self._on_confirmed = on_confirmed
         self._patterns = tuple(patterns)
+        self._first = tuple(first)
+        self._catch_up = catch_up
+        self._on_lost = on_lost
+        self._first_confirmed = asyncio.Event()
+        self._caught_up = False
         self._names: dict[bytes, _Name] = {}
         self._changed = asyncio.Event()
         self._to_subscribe: dict[bytes, None] = {}
@@ -75,7 +93,7 @@ class Listener:
     @property
     def ready(self) -> bool:
         """Whether the connection stands and every pattern is in force."""
-        return self._connected and self._patterns_confirmed == len(self._patterns)
+        return self._caught_up and self._patterns_confirmed == len(self._patterns)
 
     def watch(self, name: bytes) -> bool:
         """Listen to a bus channel; True where it is in force already."""
@@ -120,7 +138,10 @@ class Listener:
             backoff = min(backoff * 2, _BACKOFF_S[1])
 
     def _disconnected(self) -> None:
-        self._connected = False
+        if self._connected:
+            self._on_lost(asyncio.get_running_loop().time() - self._heard_at)
+        self._connected = self._caught_up = False
+        self._first_confirmed.clear()
         self._patterns_confirmed = 0
         for name, entry in list(self._names.items()):
             if not entry.wanted:
@@ -145,9 +166,11 @@ class Listener:
         """Tell Redis what changed, and ask whether it still lives."""
         loop = asyncio.get_running_loop()
         pinged_at = loop.time()
+        await self._begin(connection)
         while True:
             await self._subscribe(connection)
             await self._unsubscribe(connection, loop.time())
+            raise_if_cancelled()
             if loop.time() - self._heard_at > _LOST_AFTER_S:
                 raise ConnectionError("Redis does not answer the listening connection")
             if loop.time() - pinged_at >= _PING_S:
@@ -159,6 +182,20 @@ class Listener:
             except TimeoutError:
                 continue
             self._changed.clear()
+
+    async def _begin(self, connection: AbstractConnection) -> None:
+        """Listen to what comes first, and catch up with what was missed of it."""
+        for name in self._first:
+            entry = self._names.setdefault(name, _Name())
+            entry.asked = True
+            self._to_subscribe.pop(name, None)
+        if self._first:
+            await connection.send_command("SUBSCRIBE", *self._first)
+            async with asyncio.timeout(_LOST_AFTER_S):
+                await self._first_confirmed.wait()
+        if self._catch_up is not None:
+            await self._catch_up()
+        self._caught_up = True
 
     async def _subscribe(self, connection: AbstractConnection) -> None:
         while self._to_subscribe:
@@ -203,6 +240,8 @@ class Listener:
                 if entry is not None and entry.asked and not entry.confirmed:
                     entry.confirmed = True
                     self._on_confirmed(name)
+                if all(self._names[each].confirmed for each in self._first):
+                    self._first_confirmed.set()
             case [b"psubscribe", *_]:
                 self._patterns_confirmed += 1
             case _:

@@ -1,4 +1,4 @@
-"""One connection to Redis on which a script is called many times over, without waiting in between.
+"""One connection to Redis for scripts and commands in great number, without waiting in between.
 
 redis-py's pipelines wait for their answers before the next one leaves, and take a connection from
 the pool for each. Here calls leave as they come, in order, and answers are matched as they return.
@@ -10,16 +10,19 @@ import asyncio
 import math
 import random
 from collections import deque
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from server.cancellation import raise_if_cancelled
 from server.errors import BrokerUnavailable
 
 Argument = str | bytes | int
+T = TypeVar("T")
 
 _AT_ONCE: Final = 128
 """Calls that leave in one write."""
@@ -32,26 +35,33 @@ _RETRY_S: Final = (0.05, 1.0)
 log = structlog.get_logger()
 
 
-class _Call:
-    """One call of the script and who waits for its answer."""
+class _Call(Generic[T]):
+    """One command, who waits for its answer, and what is made of that."""
 
-    __slots__ = ("answer", "command", "sent_at")
+    __slots__ = ("answer", "command", "read", "sent_at")
 
-    def __init__(self, command: tuple[Argument, ...], answer: asyncio.Future[object]) -> None:
+    def __init__(
+        self,
+        command: tuple[Argument, ...],
+        answer: asyncio.Future[T],
+        read: Callable[[object], T],
+    ) -> None:
         self.command = command
         self.answer = answer
+        self.read = read
         self.sent_at = 0.0
 
 
-class ScriptPipe:
-    """Calls one Lua script in Redis; `run` owns the connection."""
+class Pipe:
+    """Calls Lua scripts and commands in Redis, in order; `run` owns the connection."""
 
-    def __init__(self, pool: ConnectionPool, script: str) -> None:
+    def __init__(self, pool: ConnectionPool, scripts: Mapping[str, str]) -> None:
+        """Create a pipe; ``scripts`` are sources by the names they are called by."""
         self._pool = pool
-        self._script = script
-        self._sha = b""
-        self._waiting: deque[_Call] = deque()
-        self._unanswered: deque[_Call] = deque()
+        self._scripts = scripts
+        self._shas: dict[str, bytes] = {}
+        self._waiting: deque[_Call[Any]] = deque()
+        self._unanswered: deque[_Call[Any]] = deque()
         self._wake = asyncio.Event()
         self._connected = False
 
@@ -60,17 +70,33 @@ class ScriptPipe:
         """Whether the connection stands."""
         return self._connected
 
-    def call(
-        self, keys: Sequence[Argument], arguments: Sequence[Argument]
-    ) -> asyncio.Future[object]:
-        """Call the script; the future has its answer, or raises `BrokerUnavailable`."""
-        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    def script(
+        self,
+        name: str,
+        keys: Sequence[Argument],
+        arguments: Sequence[Argument],
+        read: Callable[[object], T],
+    ) -> asyncio.Future[T]:
+        """Call a script; the future has what ``read`` makes of its answer.
+
+        The future raises `BrokerUnavailable` where Redis cannot be asked or answers an error, and
+        whatever ``read`` raises.
+        """
+        # The script's digest is known only once there is a connection.
+        sha = self._shas.get(name, b"")
+        return self.command(("EVALSHA", sha, len(keys), *keys, *arguments), read)
+
+    def command(
+        self, command: tuple[Argument, ...], read: Callable[[object], T]
+    ) -> asyncio.Future[T]:
+        """Send a command; the future as with `script`."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if not self._connected:
             answer.set_exception(BrokerUnavailable("Redis does not answer"))
         elif len(self._waiting) >= _MAX_WAITING:
             answer.set_exception(BrokerUnavailable("too many events wait for Redis"))
         else:
-            self._waiting.append(_Call((len(keys), *keys, *arguments), answer))
+            self._waiting.append(_Call(command, answer, read))
             self._wake.set()
         return answer
 
@@ -100,11 +126,12 @@ class ScriptPipe:
             retry = min(retry * 2, _RETRY_S[1])
 
     async def _load(self, connection: AbstractConnection) -> None:
-        await connection.send_command("SCRIPT", "LOAD", self._script)
-        sha = await connection.read_response()
-        if not isinstance(sha, bytes):
-            raise ConnectionError("Redis answered SCRIPT LOAD with something else")
-        self._sha = sha
+        for name, source in self._scripts.items():
+            await connection.send_command("SCRIPT", "LOAD", source)
+            sha = await connection.read_response()
+            if not isinstance(sha, bytes):
+                raise ConnectionError("Redis answered SCRIPT LOAD with something else")
+            self._shas[name] = sha
 
     async def _write(self, connection: AbstractConnection) -> None:
         loop = asyncio.get_running_loop()
@@ -116,8 +143,10 @@ class ScriptPipe:
                 for call in calls:
                     call.sent_at = now
                 self._unanswered.extend(calls)
-                commands = [("EVALSHA", self._sha, *call.command) for call in calls]
-                await connection.send_packed_command(connection.pack_commands(commands))
+                # Their stub says a tuple of one.
+                packed = [pack_command(call.command) for call in calls]  # type: ignore[arg-type]  # as said
+                await connection.send_packed_command(packed)
+                raise_if_cancelled()
             self._wake.clear()
             try:
                 async with asyncio.timeout(_ANSWER_TIMEOUT_S / 2):
@@ -125,7 +154,7 @@ class ScriptPipe:
             except TimeoutError:
                 pass
             if self._unanswered and loop.time() - self._unanswered[0].sent_at > _ANSWER_TIMEOUT_S:
-                raise ConnectionError("Redis does not answer a publish")
+                raise ConnectionError("Redis does not answer a command")
 
     async def _read(self, connection: AbstractConnection) -> None:
         while True:
@@ -133,15 +162,10 @@ class ScriptPipe:
                 answer = await connection.read_response(disable_decoding=True, timeout=math.inf)
             except NoScriptError:
                 # Somebody flushed Redis' scripts. The connection is made anew, which loads it.
-                raise ConnectionError("Redis has forgotten the publish script") from None
+                raise ConnectionError("Redis has forgotten a script") from None
             except ResponseError as error:
                 answer = error
-            call = self._unanswered.popleft()
-            if not call.answer.done():
-                if isinstance(answer, ResponseError):
-                    call.answer.set_exception(BrokerUnavailable(f"Redis: {answer}"))
-                else:
-                    call.answer.set_result(answer)
+            _settle(self._unanswered.popleft(), answer)
             if self._waiting:
                 self._wake.set()
 
@@ -152,3 +176,16 @@ class ScriptPipe:
                 call.answer.set_exception(BrokerUnavailable(reason))
         self._unanswered.clear()
         self._waiting.clear()
+
+
+def _settle(call: _Call[T], answer: object) -> None:
+    if call.answer.done():
+        return
+    if isinstance(answer, ResponseError):
+        call.answer.set_exception(BrokerUnavailable(f"Redis: {answer}"))
+        return
+    try:
+        call.answer.set_result(call.read(answer))
+    except (TypeError, ValueError, IndexError) as error:
+        unexpected = BrokerUnavailable(f"Redis answered with something else: {error}")
+        call.answer.set_exception(unexpected)

@@ -31,7 +31,9 @@ from server.demo.keys import (
 from server.demo.page import PUSHER_JS, demo_routes
 from server.demo.simulator import simulate
 from server.errors import ConfigError
-from server.node import Node, Parts, bound_socket, running_node, serve
+from server.node import Node, running_node
+from server.parts import Parts
+from server.serving import bound_socket, serve
 from server.session import Session
 
 _TOKEN_S: Final = 600

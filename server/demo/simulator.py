@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from auth.apps import App
 from auth.request_auth import sign_request
+from server.cancellation import raise_if_cancelled
 from server.demo.hotel import Hotel
 from server.demo.state import DemoEvent
 
@@ -81,6 +82,7 @@ async def deliver(event: DemoEvent, publish: Publish) -> None:
     while True:
         try:
             await publish(event)
+            raise_if_cancelled()
         except EntranceFailed as error:
             _log.warning("demo_entrance.failed", reason=str(error), retry_in_s=wait_s)
         except EventRefused as error:

@@ -1,110 +1,136 @@
-"""Pusher's HTTP API, for backends: signed with the app's secret."""
+"""Pusher's HTTP API, for backends: signed with the app's secret.
+
+It is an ASGI application of its own in front of all other HTTP. A trigger costs little more than
+its signature and Redis; a framework's request, route and response would be most of its price.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
-import orjson
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from auth.apps import App, AppRegistry
+from auth.apps import AppRegistry
 from auth.errors import RequestRefused
 from auth.request_auth import verify_request
-from channels_spec.pusher import MAX_CHANNELS_PER_TRIGGER
-from server.broker.interface import Receipt
+from server.broker.occupancy import Occupancy
 from server.errors import BrokerUnavailable, PublishRefused
-from server.http.answers import JSON, Refused, body_of
-from server.publisher import Event, Publisher
+from server.http.answers import Refused
+from server.http.channels import Channels
+from server.http.events import Events
+from server.http.past import PastEvents
+from server.http.replies import Headers, Reply, reply
+from server.http.revocations import Revocations
+from server.http.signed import (
+    Disconnected,
+    SignedRequest,
+    parsed_query,
+    signing_app,
+    whole_body,
+)
+from server.publisher import Publisher
+from server.revoking import Revoking
 
-_MAX_BODY: Final = 1024 * 1024
+Endpoint = Callable[[SignedRequest], Awaitable[Reply]]
+Shape = tuple[str | None, ...]
+"""A path's parts; `None` where a name stands."""
+
+_PREFIXES: Final = (b"/apps/", b"/users/")
 
 
 class Api:
-    """The endpoints under `/apps/{id}`."""
+    """Answers everything below `/apps/` and `/users/`, and leaves the rest to another."""
 
     def __init__(
-        self, apps: AppRegistry, publisher: Publisher, clock: Callable[[], float] = time.time
+        self,
+        *,
+        apps: AppRegistry,
+        publisher: Publisher,
+        occupancy: Occupancy,
+        revoking: Revoking,
+        past: PastEvents,
+        otherwise: ASGIApp,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """Create the endpoints; what is not theirs goes to ``otherwise``."""
         self._apps = apps
-        self._publisher = publisher
+        self._otherwise = otherwise
         self._clock = clock
+        events, channels = Events(publisher, occupancy), Channels(occupancy)
+        revocations = Revocations(revoking)
+        terminate: Mapping[str, Endpoint] = {"POST": channels.terminate}
+        self._endpoints: dict[Shape, Mapping[str, Endpoint]] = {
+            ("apps", None, "events"): {"POST": events.trigger},
+            ("apps", None, "batch_events"): {"POST": events.batch},
+            ("apps", None, "channels"): {"GET": channels.listing},
+            ("apps", None, "channels", None): {"GET": channels.one},
+            ("apps", None, "channels", None, "users"): {"GET": channels.users},
+            ("apps", None, "channels", None, "events"): {
+                "POST": events.trigger_on_channel,
+                "GET": past.events,
+            },
+            ("apps", None, "connections"): {"GET": channels.connections},
+            ("apps", None, "revocations"): {"POST": revocations.revoke},
+            ("apps", None, "users", None, "terminate_connections"): terminate,
+            # The path to which Pusher's own Python library posts.
+            ("users", None, "terminate_connections"): terminate,
+        }
 
-    def routes(self) -> list[BaseRoute]:
-        """Return the endpoints."""
-        return [Route("/apps/{app_id}/events", self.trigger, methods=["POST"])]
-
-    async def trigger(self, request: Request) -> Response:
-        """Publish an event on its channels: all are checked before the first goes out."""
-        app, body = await self._signed(request)
-        events = _events(app, _object(body))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or not scope["raw_path"].startswith(_PREFIXES):
+            await self._otherwise(scope, receive, send)
+            return
         try:
-            publications = [self._publisher.prepare(event) for event in events]
-            receipts = await asyncio.gather(*map(self._publisher.publish, publications))
-        except PublishRefused as refused:
-            faults = [
-                {"pointer": fault.pointer, "message": fault.message} for fault in refused.faults
-            ]
-            details = {"faults": faults} if faults else {}
-            raise Refused(refused.status, refused.reason, **details) from None
-        except BrokerUnavailable as error:
-            raise Refused(503, f"the event was not published: {error}") from None
-        return JSON({}, headers=_receipt_headers(receipts))
-
-    async def _signed(self, request: Request) -> tuple[App, bytes]:
-        """Return the app and the body of a request whose signature is good."""
-        app = self._apps.by_id(request.path_params["app_id"])
-        if app is None:
-            raise Refused(404, "no such app")
-        if not app.enabled:
-            raise Refused(403, "the app is disabled")
-        body = await body_of(request, _MAX_BODY)
-        raw_path = request.scope["raw_path"].decode("ascii", errors="replace")
-        query = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        try:
-            verify_request(app, request.method, raw_path, query, body, self._clock())
+            answer = await self._answer(scope, receive)
+        except Disconnected:
+            return
+        except Refused as refused:
+            answer = reply({"error": refused.reason, **refused.details}, refused.status)
         except RequestRefused as refused:
-            raise Refused(refused.status, refused.reason) from None
-        return app, body
+            answer = reply({"error": refused.reason}, refused.status)
+        except PublishRefused as refused:
+            faults = [{"pointer": each.pointer, "message": each.message} for each in refused.faults]
+            details = {"faults": faults} if faults else {}
+            answer = reply(
+                {"error": refused.reason, **details}, refused.status, _retry_after(refused)
+            )
+        except BrokerUnavailable as error:
+            answer = reply({"error": str(error)}, 503)
+        await answer.send(send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
+        method: str = scope["method"]
+        raw_path = scope["raw_path"].decode("ascii", errors="replace")
+        parts = raw_path[1:].split("/")
+        endpoints = self._endpoints.get(_shape(parts))
+        if endpoints is None:
+            raise Refused(404, "no such path")
+        endpoint = endpoints.get(method)
+        if endpoint is None:
+            allow = (b"allow", ", ".join(endpoints).encode())
+            return reply({"error": f"the method {method} is not allowed here"}, 405, (allow,))
+        query = parsed_query(scope["query_string"])
+        names = [unquote(part) for part in parts[1::2]]
+        app = signing_app(self._apps, names.pop(0) if parts[0] == "apps" else None, query)
+        body = await whole_body(receive)
+        verify_request(app, method, raw_path, query, body, self._clock())
+        return await endpoint(SignedRequest(app, tuple(names), query, body))
 
 
-def _object(body: bytes) -> dict[str, object]:
-    try:
-        decoded = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise Refused(400, "the body is not valid JSON") from None
-    if not isinstance(decoded, dict):
-        raise Refused(400, "the body is not a JSON object")
-    return decoded
+def _retry_after(refused: PublishRefused) -> Headers:
+    """Return the header that says when to come again, in whole seconds."""
+    if refused.retry_after is None:
+        return ()
+    return ((b"Retry-After", b"%d" % max(1, math.ceil(refused.retry_after))),)
 
 
-def _events(app: App, body: dict[str, object]) -> list[Event]:
-    name, data, socket_id = body.get("name"), body.get("data"), body.get("socket_id")
-    if not isinstance(name, str) or not name:
-        raise Refused(400, "name must be the event's name")
-    if data is None:
-        raise Refused(400, "data is missing")
-    if socket_id is not None and not isinstance(socket_id, str):
-        raise Refused(400, "socket_id must be a string")
-    channels = body.get("channels", body.get("channel"))
-    if isinstance(channels, str):
-        channels = [channels]
-    if not isinstance(channels, list) or not all(isinstance(channel, str) for channel in channels):
-        raise Refused(400, "channels must be a list of channel names")
-    if not 0 < len(channels) <= MAX_CHANNELS_PER_TRIGGER:
-        raise Refused(400, f"an event goes to 1 to {MAX_CHANNELS_PER_TRIGGER} channels")
-    return [
-        Event(app.id, channel, name, data, socket_id or "") for channel in dict.fromkeys(channels)
-    ]
-
-
-def _receipt_headers(receipts: list[Receipt]) -> dict[str, str]:
-    return {
-        "Bellhop-Event-Id": ",".join(dict.fromkeys(receipt.event_id for receipt in receipts)),
-        "Bellhop-Sequence": ",".join(str(receipt.sequence) for receipt in receipts),
-    }
+def _shape(parts: list[str]) -> Shape:
+    """Return what a path looks like: every second part is a name."""
+    shape: list[str | None] = list(parts)
+    shape[1::2] = [None] * len(parts[1::2])
+    return tuple(shape)

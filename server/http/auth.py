@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import parse_qsl
 
 import orjson
@@ -18,12 +18,12 @@ from starlette.routing import BaseRoute, Route
 
 from auth import access
 from auth.access import Refusal
-from auth.apps import App
+from auth.apps import App, AppRegistry
 from auth.channel_auth import sign_channel
-from auth.errors import AuthError
-from auth.origins import OriginPolicy
+from auth.errors import AuthError, KeysUnavailable
+from auth.origins import Origins
 from auth.principal import Principal
-from auth.tokens import TokenVerifier
+from auth.revocations import Revocations
 from auth.user_auth import sign_user
 from channels_spec.contract import Contract
 from channels_spec.pusher import SOCKET_ID, is_channel_name, kind_of
@@ -33,23 +33,35 @@ _MAX_BODY: Final = 16 * 1024
 _PREFLIGHT_AGE_S: Final = 600
 
 
+class Verifier(Protocol):
+    """Who knows the token keys."""
+
+    async def verified(self, token: str) -> Principal:
+        """Return the token's principal, waiting for its key if need be; raises `AuthError`."""
+
+
 class ClientAuth:
     """The endpoints that a client's library asks for signatures."""
 
     def __init__(
         self,
-        app: App,
-        verifier: TokenVerifier,
-        contract: Contract,
-        origins: OriginPolicy,
         *,
+        apps: AppRegistry,
+        default: App,
+        verifier: Verifier,
+        contract: Contract,
+        origins: Origins,
+        revocations: Revocations,
         cookie_token: Callable[[str | None], str | None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._app = app
+        """Create the endpoints; they sign for the app whose key is in the query, or ``default``."""
+        self._apps = apps
+        self._default = default
         self._verifier = verifier
         self._contract = contract
         self._origins = origins
+        self._revocations = revocations
         self._cookie_token = cookie_token
         self._clock = clock
 
@@ -76,39 +88,49 @@ class ClientAuth:
     async def _answered(
         self,
         request: Request,
-        sign: Callable[[Principal, dict[str, str]], dict[str, str]],
+        sign: Callable[[App, Principal, dict[str, str]], dict[str, str]],
     ) -> Response:
         """Answer, with CORS headers on refusals too: else a page can't read why."""
-        headers = self._cors(request)
+        app = self._app(request)
+        headers = self._cors(app, request)
         try:
-            form = await self._form(request)
-            answer = sign(self._principal(request), form)
+            if not app.enabled:
+                raise Refused(403, "the app is disabled")
+            form = await self._form(app, request)
+            answer = sign(app, await self._principal(app, request), form)
         except Refused as refused:
             return JSON({"error": refused.reason}, status_code=refused.status, headers=headers)
         return JSON(answer, headers={**headers, "Cache-Control": "no-store"})
 
-    def _channel(self, principal: Principal, form: dict[str, str]) -> dict[str, str]:
+    def _channel(self, app: App, principal: Principal, form: dict[str, str]) -> dict[str, str]:
         channel = form.get("channel_name", "")
         if not is_channel_name(channel) or not kind_of(channel).signed:
             raise Refused(400, "channel_name must be a private- or presence- channel")
         match = self._contract.match(channel)
         if match is None:
             raise Refused(403, "the channel is not in the contract")
-        decision = access.decide(principal, match)
+        left = self._revocations.curtail(principal, self._clock())
+        if left is None:
+            raise Refused(403, "the token was revoked")
+        decision = access.decide(left, match)
         if isinstance(decision, Refusal):
             raise Refused(decision.status, decision.reason)
         data = _signed_data(principal, "user_id", {"name": principal.name})
         return {
-            "auth": sign_channel(self._app, form["socket_id"], channel, data),
+            "auth": sign_channel(app, form["socket_id"], channel, data),
             "channel_data": data,
         }
 
-    def _user(self, principal: Principal, form: dict[str, str]) -> dict[str, str]:
+    def _user(self, app: App, principal: Principal, form: dict[str, str]) -> dict[str, str]:
         data = _signed_data(principal, "id", {"name": principal.name})
-        return {"auth": sign_user(self._app, form["socket_id"], data), "user_data": data}
+        return {"auth": sign_user(app, form["socket_id"], data), "user_data": data}
 
-    async def _form(self, request: Request) -> dict[str, str]:
-        if not self._origins.allows(request.headers.get("origin")):
+    def _app(self, request: Request) -> App:
+        key = request.query_params.get("key")
+        return (self._apps.by_key(key) if key else None) or self._default
+
+    async def _form(self, app: App, request: Request) -> dict[str, str]:
+        if not self._origins.of(app).allows(request.headers.get("origin")):
             raise Refused(403, "the page's origin is not allowed")
         body = await body_of(request, _MAX_BODY)
         if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
@@ -119,22 +141,28 @@ class ClientAuth:
             raise Refused(400, "socket_id must look like 123.456")
         return form
 
-    def _principal(self, request: Request) -> Principal:
+    async def _principal(self, app: App, request: Request) -> Principal:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         origin, host = request.headers.get("origin"), request.headers.get("host")
         if scheme.lower() != "bearer" or not token:
             token = ""
-            if self._origins.trusts_cookie(origin, host):
+            if self._origins.of(app).trusts_cookie(origin, host):
                 token = self._cookie_token(request.headers.get("cookie")) or ""
         if not token:
             raise Refused(403, "no token: send Authorization: Bearer, or the cookie")
         try:
-            return self._verifier.verify(token.strip(), self._clock())
+            principal = await self._verifier.verified(token.strip())
+        except KeysUnavailable as error:
+            raise Refused(503, error.reason) from None
         except AuthError as error:
             raise Refused(403, error.reason) from None
+        if self._revocations.curtail(principal, self._clock()) is None:
+            raise Refused(403, "the token was revoked")
+        # Signed as the token says it: whoever believes the signature looks at revocations again.
+        return principal
 
     def _preflight(self, request: Request) -> Response:
-        headers = self._cors(request)
+        headers = self._cors(self._app(request), request)
         if "Access-Control-Allow-Origin" not in headers:
             return JSON({"error": "the page's origin is not allowed"}, status_code=403)
         headers |= {
@@ -144,12 +172,13 @@ class ClientAuth:
         }
         return Response(status_code=204, headers=headers)
 
-    def _cors(self, request: Request) -> dict[str, str]:
-        allowed = self._origins.cors(request.headers.get("origin"))
+    def _cors(self, app: App, request: Request) -> dict[str, str]:
+        origins = self._origins.of(app)
+        allowed = origins.cors(request.headers.get("origin"))
         if allowed is None:
             return {"Vary": "Origin"}
         headers = {"Access-Control-Allow-Origin": allowed, "Vary": "Origin"}
-        if self._origins.trusts_cookie(allowed, request.headers.get("host")):
+        if origins.trusts_cookie(allowed, request.headers.get("host")):
             headers["Access-Control-Allow-Credentials"] = "true"
         return headers
 

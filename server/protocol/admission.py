@@ -14,14 +14,14 @@ from auth import access, channel_auth
 from auth.access import PLAIN_GRANT, Grant, Refusal
 from auth.apps import App
 from auth.errors import AuthError, SignatureInvalid
-from auth.principal import Principal, principal_from_claims
-from channels_spec.contract import ChannelMatch
+from auth.principal import Kind, Principal, principal_from_claims
+from channels_spec.contract import Authorizer, ChannelMatch
 from channels_spec.pusher import SERVER_TO_USER_PREFIX, ChannelKind, kind_of
-from server.protocol import frames
 from server.protocol.commands import Subscribe
 from server.protocol.errors import SubscriptionRefused
+from server.protocol.presence import Member, member
 from server.protocol.rules import Rules
-from server.protocol.subscription import Member, Subscription
+from server.protocol.subscription import Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def judge(command: Subscribe, speaker: Speaker, rules: Rules, now: float) -> Adm
     if match is None and not rules.serves_unlisted:
         raise SubscriptionRefused(channel, 403, "the channel is not in the contract")
     if kind.signed and command.auth:
-        return _signed(command, speaker, match, now)
+        return _signed(command, speaker, match, rules, now)
     if match is not None:
         return _guarded(channel, speaker, match)
     if kind.signed:
@@ -100,14 +100,29 @@ def _guarded(channel: str, speaker: Speaker, match: ChannelMatch) -> Admitted | 
             return None
         raise SubscriptionRefused(channel, 401, "nobody is authenticated")
     grant = _granted(channel, principal, match)
-    member = None
+    subscription = by_right_of(principal, channel, grant, speaker.app)
+    subscription.asks = _asked_about(principal, match)
+    return Admitted(subscription)
+
+
+def _asked_about(principal: Principal | None, match: ChannelMatch | None) -> Principal | None:
+    """Return whom the backend must be asked about; operators' machines need no leave."""
+    if principal is None or match is None or principal.kind is Kind.SERVICE:
+        return None
+    return principal if match.family.authorizer is Authorizer.CALLBACK else None
+
+
+def by_right_of(principal: Principal, channel: str, grant: Grant, app: App) -> Subscription:
+    """Return a principal's own subscription; raises `SubscriptionRefused`."""
+    who = None
     if kind_of(channel) is ChannelKind.PRESENCE:
-        member = Member(principal.sub, {"name": principal.name})
-    return Admitted(Subscription(grant, by_principal=True, member=member))
+        info = {"name": principal.name}
+        who = member(channel, principal.sub, info, app.limits.presence_bytes)
+    return Subscription(grant, by_principal=True, member=who)
 
 
 def _signed(
-    command: Subscribe, speaker: Speaker, match: ChannelMatch | None, now: float
+    command: Subscribe, speaker: Speaker, match: ChannelMatch | None, rules: Rules, now: float
 ) -> Admitted:
     channel, data = command.channel, command.channel_data
     try:
@@ -118,15 +133,20 @@ def _signed(
         raise SubscriptionRefused(channel, 401, error.reason) from None
     except AuthError as error:
         raise SubscriptionRefused(channel, 403, error.reason) from None
+    left = rules.revocations.curtail(principal, now) if principal is not None else None
+    if principal is not None and left is None:
+        raise SubscriptionRefused(channel, 403, "the right behind the signature was revoked")
     if match is None:
         grant = PLAIN_GRANT
-    elif principal is None:
+    elif left is None:
         grant = access.least_grant(match)
     else:
-        grant = _granted(channel, principal, match)
-    member = _member(channel, said, speaker)
+        grant = _granted(channel, left, match)
+    who = _member(channel, said, speaker)
     expires_at = principal.exp if principal is not None else None
-    subscription = Subscription(grant, by_principal=False, member=member)
+    signed = (principal, command) if principal is not None else None
+    subscription = Subscription(grant, by_principal=False, member=who, signed=signed)
+    subscription.asks = _asked_about(left, match)
     return Admitted(subscription, proven=True, expires_at=expires_at)
 
 
@@ -141,13 +161,9 @@ def _member(channel: str, said: channel_auth.ChannelData | None, speaker: Speake
     if kind_of(channel) is not ChannelKind.PRESENCE:
         return None
     if said is not None:
-        member = Member(said.user_id, said.user_info)
+        user_id, user_info = said.user_id, said.user_info
     elif speaker.user_id is not None:
-        member = Member(speaker.user_id, speaker.user_info)
+        user_id, user_info = speaker.user_id, speaker.user_info
     else:
         raise SubscriptionRefused(channel, 401, "a presence channel needs channel_data")
-    try:
-        frames.subscription_succeeded(channel, member.roster())
-    except TypeError:  # orjson reads four times as deep as it writes
-        raise SubscriptionRefused(channel, 403, "user_info is nested too deeply") from None
-    return member
+    return member(channel, user_id, user_info, speaker.app.limits.presence_bytes)

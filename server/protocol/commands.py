@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import orjson
 
@@ -66,14 +67,24 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """The client names the last event that it has of a channel, before it subscribes."""
+
+    channel: str
+    epoch: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClientEvent:
     """The client sends an event to the other subscribers."""
 
     event: str
     channel: str
+    data: object
 
 
-Command = Ping | Pong | Subscribe | Unsubscribe | Signin | Renew | Filter | ClientEvent
+Command = Ping | Pong | Subscribe | Unsubscribe | Signin | Renew | Filter | Resume | ClientEvent
 
 
 def parse(text: bytes) -> Command:
@@ -108,13 +119,25 @@ def parse(text: bytes) -> Command:
         case Event.FILTER:
             data = _data(message, event)
             return Filter(_channel(data, event), data.get("scope"))
+        case Event.RESUME:
+            return _resume(_data(message, event), event)
         case _:
             return _client_event(event, message)
 
 
+def _resume(data: dict[str, object], event: str) -> Resume:
+    epoch, sequence = _text(data, "epoch", event), data.get("sequence")
+    if not isinstance(sequence, int) or isinstance(sequence, bool) or sequence < 0:
+        raise _malformed(f"{event}: sequence must be a whole number")
+    return Resume(_channel(data, event), epoch[:_MAX_EPOCH], sequence)
+
+
+_MAX_EPOCH: Final = 64
+
+
 def _client_event(event: str, message: dict[str, object]) -> ClientEvent:
     if event.startswith(CLIENT_EVENT_PREFIX):
-        return ClientEvent(event, _channel(message, event))
+        return ClientEvent(event, _channel(message, event), message.get("data"))
     raise _malformed(f"unknown event {event!r}")
 
 

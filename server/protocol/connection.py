@@ -2,60 +2,59 @@
 
 Sans-I/O: commands and time go in, effects come out, in the order in which the client must see them.
 
-Authentication comes by ways of different weight (`Way`); a weightier one replaces a lighter one. A
-guarded subscribe that arrives before anybody is authenticated is parked, because pusher-js cannot
-ask again for a channel that was refused on the same connection; all parked ones are judged, in
-order of arrival, as soon as it is known who speaks. Nobody in time: the connection closes with
+Authentication comes by ways of different weight (`Way`); a weightier one replaces a lighter one.
+Subscribes that wait for it are parked (`Subscriptions`). Nobody in time: the connection closes with
 4102.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import IntEnum
 from typing import Final, assert_never
 
-from auth import access, user_auth
-from auth.access import Refusal
+from auth import user_auth
 from auth.apps import App
-from auth.errors import AuthError
+from auth.errors import AuthError, KeysUnavailable
 from auth.principal import Principal
 from channels_spec.pusher import CloseCode, ErrorCode
 from server.protocol import commands, frames
-from server.protocol.admission import Speaker, judge, signed_principal
-from server.protocol.effects import Close, Effect, Join, Leave, Regroup, Send, VerifyToken
-from server.protocol.errors import ProtocolError, SubscriptionRefused
-from server.protocol.filters import BadFilter, parse_scope
+from server.protocol.admission import Speaker, signed_principal
+from server.protocol.effects import Close, Effect, Send, SignedIn, VerifyToken
+from server.protocol.errors import ProtocolError
+from server.protocol.identity import identity
+from server.protocol.presence import Entered, Past
+from server.protocol.rate_limit import TokenBucket
 from server.protocol.rules import Rules
-from server.protocol.subscription import Input, State, Subscription
+from server.protocol.subscription import Subscription
+from server.protocol.subscriptions import Subscriptions, Verdict
+from server.protocol.way import Way
 
-MAX_PARKED: Final = 256
-"""Subscribes that wait for authentication; one more closes with 4100."""
-MAX_PARKED_BYTES: Final = 256 * 1024
-MAX_SUBSCRIPTIONS: Final = 1_000
 LATEST_TICK_S: Final = 1.0
 """How late a `tick` may come: what must not happen too late is due that much earlier."""
 
 
-class Way(IntEnum):
-    """How a token came, by weight."""
+WARNING_S: Final = 60.0
+"""How long before the end of its token a client is told."""
+_EXPIRES: Final = Close(CloseCode.TOKEN_EXPIRED, "the token expires: reconnect with a fresh one")
+_REVOKED: Final = Close(CloseCode.UNAUTHORIZED, "the token was revoked")
 
-    NONE = 0
-    COOKIE = 1
-    QUERY = 2
-    PATH = 3
-    HEADER = 4
-    RENEWAL = 5
-    SIGNIN = 6
+
+_NO_PINGS: Final[list[float]] = []
+"""Replaced, never changed."""
+_NOTHING: Final = Past()
+_MAX_UNANSWERED: Final = 8
+"""Pings whose answers are waited for: of more it could not be told which one is answered."""
 
 
 class Connection:
     """The server's side of one Pusher connection."""
 
     __slots__ = (
+        "_answers_count",
         "_auth_deadline",
+        "_bearer",
+        "_client_events",
         "_heard_at",
-        "_parked",
         "_pinged_at",
         "_proven",
         "_rules",
@@ -63,16 +62,27 @@ class Connection:
         "_spread",
         "_subscriptions",
         "_token_until",
+        "_unanswered",
         "_user_id",
         "_user_info",
+        "_warn_at",
         "_way",
         "app",
+        "instance",
         "principal",
+        "proven_at",
         "socket_id",
     )
 
     def __init__(
-        self, socket_id: str, app: App, rules: Rules, *, spread: float, now: float
+        self,
+        socket_id: str,
+        app: App,
+        rules: Rules,
+        *,
+        spread: float,
+        now: float,
+        instance: str | None = None,
     ) -> None:
         """Create a connection.
 
@@ -82,11 +92,16 @@ class Connection:
             rules: the installation's.
             spread: this connection's place, in [0, 1), among those whose tokens end together.
             now: seconds since the epoch, here and in every method.
+            instance: drawn once per page load (`/s/{instance}`), where the client says it.
 
         """
         self.socket_id = socket_id
         self.app = app
         self.principal: Principal | None = None
+        """Who speaks, with the rights that are left."""
+        self._bearer: Principal | None = None
+        """The same as the token says it."""
+        self._warn_at: float | None = None
         self._rules = rules
         self._spread = spread
         self._way = Way.NONE
@@ -98,8 +113,13 @@ class Connection:
         self._signed_until: float | None = None
         """When the first token ends that a signed subscription was made with."""
         self._heard_at = self._pinged_at = now
-        self._parked: list[commands.Subscribe] | None = None
-        self._subscriptions: dict[str, Subscription] = {}
+        self._client_events: TokenBucket | None = None
+        self._unanswered: list[float] = _NO_PINGS
+        self._answers_count = True
+        self.proven_at: float | None = None
+        """When the last ping was sent that the client has answered."""
+        self.instance = instance
+        self._subscriptions = Subscriptions(app, rules)
 
     # --- opening and authentication --------------------------------------------------------------
 
@@ -110,6 +130,10 @@ class Connection:
         if principal is not None:
             effects += self._become(principal, way, now)
         return effects
+
+    def recognized(self, principal: Principal, way: Way, now: float) -> list[Effect]:
+        """Continue an opening whose token needed a key to be fetched: it is good."""
+        return self._become(principal, way, now)
 
     def token_verified(self, asked: VerifyToken, principal: Principal, now: float) -> list[Effect]:
         """Continue a `VerifyToken` effect whose token is good."""
@@ -126,11 +150,16 @@ class Connection:
             reason = "user_data.id differs from the token's subject"
             return [Close(CloseCode.UNAUTHORIZED, reason)]
         # Only the id was held against the token; the rest of user_data is the client's word.
-        user = replace(user, user_info={"name": principal.name})
+        user = replace(user, user_info={"name": principal.name}, watchlist=())
         return self._signed_in(user, asked.user_data, principal, now)
 
     def token_refused(self, error: AuthError) -> list[Effect]:
-        """Continue a `VerifyToken` effect whose token is bad: there is no use in retrying it."""
+        """Continue a `VerifyToken` effect, or an opening, whose token is bad.
+
+        There is no use in retrying it, unless its key could not be had.
+        """
+        if isinstance(error, KeysUnavailable):
+            return [Close(CloseCode.OVER_CAPACITY, error.reason)]
         return [Close(CloseCode.UNAUTHORIZED, error.reason)]
 
     # --- input -----------------------------------------------------------------------------------
@@ -149,14 +178,27 @@ class Connection:
 
     def joined(self, channel: str) -> list[Effect]:
         """Continue a `Join` effect: this node listens to the channel now."""
-        subscription = self._subscriptions.get(channel)
-        if subscription is None:
-            return []
-        if subscription.apply(Input.JOINED) is State.SUBSCRIBED:
-            return [self._succeeded(channel, subscription)]
-        # The client left while this node was joining.
-        del self._subscriptions[channel]
-        return [Leave(channel)]
+        return self._subscriptions.joined(channel)
+
+    def authorized(
+        self, channel: str, subscription: Subscription, verdict: Verdict, now: float
+    ) -> list[Effect]:
+        """Continue an `AskBackend` effect."""
+        return self._subscriptions.authorized(channel, subscription, verdict, now)
+
+    def entered(
+        self, channel: str, subscription: Subscription, entered: Entered, past: Past = _NOTHING
+    ) -> list[Effect]:
+        """Continue an `Enter` effect: the broker has let the subscriber in."""
+        return self._subscriptions.entered(channel, subscription, entered, past)
+
+    def refresh(self, channel: str) -> list[Effect]:
+        """Have the client told anew who is on a presence channel."""
+        return self._subscriptions.refresh(channel)
+
+    def refused(self, channel: str, subscription: Subscription, reason: str) -> list[Effect]:
+        """Continue an `Enter` effect: the broker has not."""
+        return self._subscriptions.refused(channel, subscription, reason)
 
     def deadline(self) -> float:
         """Return when `tick` must be called next; an earlier call does no harm."""
@@ -169,33 +211,63 @@ class Connection:
         for end in (self._token_until, self._signed_until):
             if end is not None:
                 due = min(due, end)
+        for at in (self._warn_at, self._subscriptions.ask_at):
+            if at is not None:
+                due = min(due, at)
         return due
 
     def tick(self, now: float) -> list[Effect]:
         """Do what has become due."""
         if any(end is not None and now >= end for end in (self._token_until, self._signed_until)):
-            return [Close(CloseCode.TOKEN_EXPIRED, "the token expires: reconnect with a fresh one")]
+            return [_EXPIRES]
         if now >= self._heard_at + self._rules.ping_s + self._rules.pong_timeout_s:
             return [Close(CloseCode.NO_PONG, "nothing was heard of the client in time")]
-        effects: list[Effect] = []
+        effects = self._subscriptions.ask_again(self._speaker(), now)
+        if self._warn_at is not None and now >= self._warn_at and self._bearer is not None:
+            self._warn_at = None
+            effects.append(Send(frames.token_expiring(self._bearer.exp)))
         if self._auth_deadline is not None and now >= self._auth_deadline:
             self._auth_deadline = None
             if self._rules.require_token and not self._proven:
                 return [Close(CloseCode.AUTH_TIMEOUT, "nobody authenticated in time")]
-            for parked in self._unpark():
+            for parked in self._subscriptions.unpark():
                 refusal = frames.subscription_error(
                     parked.channel, 401, "nobody authenticated in time"
                 )
                 effects.append(Send(refusal))
         if now >= self._pinged_at + self._rules.ping_s:
-            self._pinged_at = now
-            effects.append(Send(frames.PING))
+            effects += self.ping(now)
         return effects
+
+    def ping(self, now: float) -> list[Effect]:
+        """Ask for a pong: it proves that all that was sent before has arrived."""
+        self._pinged_at = now
+        if len(self._unanswered) < _MAX_UNANSWERED:
+            self._unanswered = [*self._unanswered, now]
+        else:
+            self._answers_count = False
+        return [Send(frames.PING)]
+
+    def probe(self, now: float) -> list[Effect]:
+        """Have the client answer a ping: one that is under way already does."""
+        return [] if self._unanswered else self.ping(now)
 
     @property
     def channels(self) -> list[str]:
         """The channels that the fan-out knows of, joining ones included."""
-        return list(self._subscriptions)
+        return self._subscriptions.channels
+
+    @property
+    def user_id(self) -> str | None:
+        """The signed-in user, or whom the token names."""
+        if self._user_id is not None or self.principal is None:
+            return self._user_id
+        return self.principal.sub
+
+    @property
+    def identity(self) -> str | None:
+        """Which device this is, so that it can take up what it missed; ``None``: not known."""
+        return identity(self.instance, self.principal, self.user_id)
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -204,51 +276,33 @@ class Connection:
             case commands.Ping():
                 return [Send(frames.PONG)]
             case commands.Pong():
+                if self._unanswered and self._answers_count:
+                    self.proven_at = self._unanswered.pop(0)
                 return []
             case commands.Subscribe():
                 return self._subscribe(command, now)
             case commands.Unsubscribe():
-                return self._unsubscribe(command.channel)
+                return self._subscriptions.unsubscribe(command.channel)
             case commands.Signin():
                 return self._signin(command, now)
             case commands.Renew():
                 return [VerifyToken(command.token, None)]
+            case commands.Resume():
+                return self._subscriptions.resume(command)
             case commands.Filter():
-                return self._filter(command)
+                return self._subscriptions.narrow(command)
             case commands.ClientEvent():
-                reason = "client events are not enabled on this channel"
-                raise ProtocolError(reason, ErrorCode.CLIENT_EVENT_REFUSED, command.channel)
+                return self._client_event(command, now)
             case _:
                 assert_never(command)
 
     def _subscribe(self, command: commands.Subscribe, now: float) -> list[Effect]:
-        known = self._subscriptions.get(command.channel)
-        if known is not None and known.state is not State.LEAVING:
-            if known.state is State.SUBSCRIBED:
-                return [self._succeeded(command.channel, known)]
-            return []
-        if known is None and len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
-            reason = f"more than {MAX_SUBSCRIPTIONS} subscriptions on one connection"
-            return [Close(CloseCode.OVER_CAPACITY, reason)]
-        try:
-            admitted = judge(command, self._speaker(), self._rules, now)
-        except SubscriptionRefused as refused:
-            refusal = frames.subscription_error(refused.channel, refused.status, refused.reason)
-            return [Send(refusal)]
-        if admitted is None:
-            return self._park(command)
-        if admitted.expires_at is not None:
-            until = self._before(admitted.expires_at, now)
+        asked = self._subscriptions.subscribe(command, self._speaker(), now)
+        if asked.expires_at is not None:
+            until = self._before(asked.expires_at, now)
             self._signed_until = min(until, self._signed_until or until)
-        self._proven = self._proven or admitted.proven
-        subscription = admitted.subscription
-        self._subscriptions[command.channel] = subscription
-        if known is not None:
-            # It has not left yet: the fan-out still holds it, by the right that it had before.
-            subscription.state = known.apply(Input.SUBSCRIBE)
-            return [Regroup(command.channel, subscription.grant)]
-        subscription.apply(Input.SUBSCRIBE)
-        return [Join(command.channel, subscription.grant)]
+        self._proven = self._proven or asked.proven
+        return asked.effects
 
     def _speaker(self) -> Speaker:
         return Speaker(
@@ -260,29 +314,15 @@ class Connection:
             may_yet_authenticate=self._auth_deadline is not None,
         )
 
-    def _unsubscribe(self, channel: str) -> list[Effect]:
-        if self._parked:
-            self._parked = [parked for parked in self._parked if parked.channel != channel]
-        subscription = self._subscriptions.get(channel)
-        if subscription is None:
-            return []
-        if subscription.apply(Input.UNSUBSCRIBE) is State.ABSENT:
-            del self._subscriptions[channel]
-            return [Leave(channel)]
-        return []
-
-    def _filter(self, command: commands.Filter) -> list[Effect]:
-        channel, subscription = command.channel, self._subscriptions.get(command.channel)
-        if subscription is None or subscription.state is State.LEAVING:
-            return [Send(frames.filter_error(channel, "the channel is not subscribed to"))]
-        if self._rules.contract.match(channel) is None:
-            return [Send(frames.filter_error(channel, "the channel is not in the contract"))]
-        try:
-            scope = parse_scope(command.scope)
-        except BadFilter as error:
-            return [Send(frames.filter_error(channel, str(error)))]
-        subscription.grant = replace(subscription.grant, scope=scope)
-        return [Regroup(channel, subscription.grant), Send(frames.filter_ok(channel))]
+    def _client_event(self, command: commands.ClientEvent, now: float) -> list[Effect]:
+        relay = self._subscriptions.relay(command)
+        limit = self.app.limits.client_events_per_s
+        if self._client_events is None:
+            self._client_events = TokenBucket(limit, now)
+        if not self._client_events.take(now):
+            reason = f"more than {limit} client events a second"
+            raise ProtocolError(reason, ErrorCode.CLIENT_EVENT_REFUSED, command.channel)
+        return [relay]
 
     def _signin(self, command: commands.Signin, now: float) -> list[Effect]:
         if user_auth.looks_like_jwt(command.auth):
@@ -293,6 +333,8 @@ class Connection:
             principal = signed_principal(user.id, user.bellhop, now)
         except AuthError as error:
             return [Close(CloseCode.UNAUTHORIZED, f"signin: {error.reason}")]
+        if principal is not None and self._rules.revocations.curtail(principal, now) is None:
+            return [_REVOKED]
         return self._signed_in(user, command.user_data, principal, now)
 
     # --- authentication --------------------------------------------------------------------------
@@ -305,6 +347,12 @@ class Connection:
             return [Close(CloseCode.UNAUTHORIZED, reason)]
         self._user_id, self._user_info = user.id, user.user_info
         effects: list[Effect] = [Send(frames.signin_success(user_data))]
+        limit = self.app.limits.watchlist
+        if len(user.watchlist) > limit:
+            reason = f"the watchlist has more than {limit} users; the first ones are watched"
+            effects.append(Send(frames.error(ErrorCode.WATCHLIST_TOO_LONG, reason)))
+        watchlist = tuple(dict.fromkeys(user.watchlist[:limit]))
+        effects.append(SignedIn(user.id, watchlist))
         if principal is not None:
             return effects + self._become(principal, Way.SIGNIN, now)
         return effects + self._admitted(now)
@@ -313,67 +361,38 @@ class Connection:
         """Take ``principal`` as the one who speaks, and judge everything anew by it."""
         if way < self._way:
             return []
-        self.principal, self._way = principal, way
+        left = self._rules.revocations.curtail(principal, now)
+        if left is None:
+            return [_REVOKED]
+        self.principal, self._bearer, self._way = left, principal, way
         self._token_until = self._before(principal.exp, now)
-        effects: list[Effect] = []
-        for channel, subscription in list(self._subscriptions.items()):
-            effects += self._rejudge(channel, subscription, principal)
-        return effects + self._admitted(now)
+        if self._token_until <= now:
+            # A tick may come a second late: who comes in a token's last moments gets none of them.
+            return [_EXPIRES]
+        self._warn_at = principal.exp - WARNING_S
+        return self._subscriptions.rejudge(self._speaker(), now) + self._admitted(now)
+
+    def revoked(self, now: float) -> list[Effect]:
+        """Judge everything anew: what is revoked has changed."""
+        if self._bearer is not None:
+            left = self._rules.revocations.curtail(self._bearer, now)
+            if left is None:
+                return [_REVOKED]
+            self.principal = left
+        return self._subscriptions.rejudge(self._speaker(), now)
 
     def _admitted(self, now: float) -> list[Effect]:
         """Release what waited for authentication, in order of arrival."""
         self._proven = True
         self._auth_deadline = None
         effects: list[Effect] = []
-        for parked in self._unpark():
+        for parked in self._subscriptions.unpark():
             effects += self._subscribe(parked, now)
             if effects and isinstance(effects[-1], Close):
                 break
         return effects
 
-    def _rejudge(
-        self, channel: str, subscription: Subscription, principal: Principal
-    ) -> list[Effect]:
-        match = self._rules.contract.match(channel)
-        leaving = subscription.state is State.LEAVING
-        if match is None or leaving or not subscription.by_principal:
-            return []
-        decision = access.decide(principal, match)
-        if isinstance(decision, Refusal):
-            refusal = frames.subscription_error(channel, decision.status, decision.reason)
-            return [*self._unsubscribe(channel), Send(refusal)]
-        decision = replace(decision, scope=subscription.grant.scope)
-        if decision == subscription.grant:
-            return []
-        subscription.grant = decision
-        return [Regroup(channel, decision)]
-
     def _before(self, exp: float, now: float) -> float:
         """Return when to close for a token: before its end, those of one minute spread."""
         spread = min(self._rules.expiry_spread_s, max(exp - now, 0.0) / 2)
         return exp - LATEST_TICK_S - self._spread * spread
-
-    # --- parking ---------------------------------------------------------------------------------
-
-    def _park(self, command: commands.Subscribe) -> list[Effect]:
-        parked = self._parked if self._parked is not None else []
-        self._parked = parked
-        if all(waiting.channel != command.channel for waiting in parked):
-            parked.append(command)
-        size = sum(
-            len(waiting.channel) + len(waiting.auth) + len(waiting.channel_data or "")
-            for waiting in parked
-        )
-        if len(parked) > MAX_PARKED or size > MAX_PARKED_BYTES:
-            reason = "too many subscribes before anybody authenticated"
-            return [Close(CloseCode.OVER_CAPACITY, reason)]
-        return []
-
-    def _unpark(self) -> list[commands.Subscribe]:
-        parked, self._parked = self._parked or [], None
-        return parked
-
-    def _succeeded(self, channel: str, subscription: Subscription) -> Send:
-        member = subscription.member
-        roster = member.roster() if member is not None else None
-        return Send(frames.subscription_succeeded(channel, roster))

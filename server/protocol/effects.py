@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from auth.access import Grant
 from channels_spec.pusher import CloseCode
+from server.protocol.commands import Resume
+from server.protocol.presence import Entered
+from server.protocol.subscription import Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +19,69 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class AskBackend:
+    """Ask the backend about a subscription, then call `Connection.authorized`."""
+
+    channel: str
+    subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Send what the client missed of a channel, in order and however much that is."""
+
+    frames: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Join:
     """Join the fan-out; once this node listens to the channel, call `Connection.joined`."""
 
     channel: str
     grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """Have the broker let the subscriber in, then call `Connection.entered` or `refused`."""
+
+    channel: str
+    subscription: Subscription
+    after: Resume | None = None
+    """From where on the client itself wants what it missed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Let the subscriber hear the channel: first what was held back since the broker let it in."""
+
+    channel: str
+    entered: Entered
+
+
+@dataclass(frozen=True, slots=True)
+class MissedCache:
+    """A cache channel had no event for a subscriber: the backend may want to know."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Send a client's event to the channel's other subscribers, on every node."""
+
+    channel: str
+    event: str
+    data: str
+    user_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """The connection is a user's now, who watches others."""
+
+    user_id: str
+    watchlist: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +116,18 @@ class Close:
     reason: str
 
 
-Effect = Send | Join | Regroup | Leave | VerifyToken | Close
+Effect = (
+    Send
+    | Replay
+    | AskBackend
+    | Join
+    | Enter
+    | Admit
+    | MissedCache
+    | Relay
+    | SignedIn
+    | Regroup
+    | Leave
+    | VerifyToken
+    | Close
+)

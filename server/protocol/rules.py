@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from auth.revocations import Revocations
 from channels_spec.contract import Contract
 
 
@@ -20,3 +21,5 @@ class Rules:
     ping_s: float = 20.0
     pong_timeout_s: float = 30.0
     expiry_spread_s: float = 30.0
+    revocations: Revocations = field(default_factory=Revocations)
+    """The node's, which change while connections live."""

@@ -7,18 +7,21 @@ more.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
 from auth.apps import App, AppRegistry
-from auth.errors import AuthError
-from auth.origins import OriginPolicy
+from auth.errors import AuthError, UnknownKey
+from auth.origins import Origins
 from auth.principal import Principal
 from channels_spec.pusher import PROTOCOL_VERSIONS, CloseCode
-from server.protocol.connection import Way
-from server.session import Session, Surroundings, Transport
+from server.protocol.way import Way
+from server.session import Session
+from server.surroundings import Surroundings, Transport
+from server.transports.proxies import TrustedProxies
+from server.walls import Visit, Walls
 
 COOKIE: Final = "bellhop_token"
 _PATH: Final = re.compile(
@@ -34,7 +37,10 @@ class Handshake:
     target: str
     """Path and query, as on the wire."""
     headers: Mapping[str, str]
-    """Of ``origin``, ``host``, ``authorization`` and ``cookie``, those that came."""
+    """Of ``origin``, ``host``, ``authorization``, ``cookie`` and ``x-forwarded-for``, those that
+    came."""
+    peer: str = ""
+    """The address of the connection's other end; empty where it has none (a unix socket)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +58,53 @@ class Entered:
     session: Session
     principal: Principal | None
     way: Way
+    visit: Visit
+    """What the walls know of it: the transport shows it messages, and tells it of the end."""
+    token: str | None = None
+    """A token whose key must be fetched before it says who the client is."""
 
     def open(self) -> None:
         """Greet the client."""
-        self.session.open(self.principal, self.way)
+        self.session.open(self.principal, self.way, self.token)
 
 
 class Door:
     """Judges handshakes and makes sessions."""
 
-    def __init__(self, apps: AppRegistry, origins: OriginPolicy, around: Surroundings) -> None:
+    def __init__(
+        self,
+        apps: AppRegistry,
+        origins: Origins,
+        around: Surroundings,
+        connections: Callable[[str], int],
+        *,
+        walls: Walls | None = None,
+        proxies: TrustedProxies | None = None,
+    ) -> None:
+        """Create a door; ``connections`` counts those of an app, on all nodes."""
+        self._walls = walls or Walls()
+        self._proxies = proxies or TrustedProxies()
         self._apps = apps
         self._origins = origins
         self._around = around
+        self._connections = connections
+        self.draining = False
+        """Whether clients are to go to another node."""
 
     def enter(self, handshake: Handshake, transport: Transport) -> Entered | Turned:
         """Judge a handshake: a session for it, or why not."""
+        if self.draining:
+            return Turned(CloseCode.OVER_CAPACITY, "the node is draining: come again")
+        offered = self._judge(handshake, transport)
+        if (
+            isinstance(offered, Turned)
+            and offered.code is not CloseCode.OVER_CAPACITY
+            and not self._walls.failed(self._address(handshake))
+        ):
+            return Turned(CloseCode.OVER_CAPACITY, "too many failed attempts from this address")
+        return offered
+
+    def _judge(self, handshake: Handshake, transport: Transport) -> Entered | Turned:
         path, _, query_text = handshake.target.partition("?")
         found = _PATH.fullmatch(path)
         if found is None:
@@ -77,16 +114,41 @@ class Door:
         turned = self._turned(app, query, handshake.headers.get("origin"))
         if turned is not None or app is None:
             return turned or Turned(CloseCode.UNKNOWN_APP, "no app has this key")
-        token, way = self._credential(handshake, found["token"], query)
-        principal = None
+        token, way = self._credential(app, handshake, found["token"], query)
+        principal, waits = None, None
         if token is not None:
+            now = self._around.clock()
             try:
-                principal = self._around.verifier.verify(token, self._around.clock())
+                principal = self._around.verifier.verify(token, now)
+                if self._around.rules.revocations.curtail(principal, now) is None:
+                    raise AuthError("the token was revoked")
+            except UnknownKey:
+                waits = token
             except AuthError as error:
                 # A stale cookie is nobody's decision: the page may still sign in.
+                principal = None
                 if way is not Way.COOKIE:
                     return Turned(CloseCode.UNAUTHORIZED, error.reason)
-        return Entered(Session(transport, app, self._around), principal, way)
+        visit = self._walls.visit(app.id, app.limits.max_subscriptions)
+        walled = self._walled(handshake, principal, visit)
+        if walled is not None:
+            return Turned(CloseCode.OVER_CAPACITY, walled)
+        session = Session(transport, app, self._around, found["instance"])
+        return Entered(session, principal, way, visit, waits)
+
+    def _walled(
+        self, handshake: Handshake, principal: Principal | None, visit: Visit
+    ) -> str | None:
+        """Say why there are too many of these, where there are."""
+        if principal is not None:
+            # Whoever shares the address, a good token opens.
+            return visit.name(principal.sub)
+        if self._walls.anonymous(self._address(handshake)):
+            return None
+        return "too many connections without a token from this address"
+
+    def _address(self, handshake: Handshake) -> str:
+        return self._proxies.client(handshake.peer, handshake.headers.get("x-forwarded-for"))
 
     def _turned(
         self, app: App | None, query: Mapping[str, str], origin: str | None
@@ -102,12 +164,15 @@ class Door:
             )
         if protocol not in map(str, PROTOCOL_VERSIONS):
             return Turned(CloseCode.UNSUPPORTED_PROTOCOL, "protocols 5, 6 and 7 are spoken")
-        if not self._origins.allows(origin):
+        if not self._origins.of(app).allows(origin):
             return Turned(CloseCode.UNAUTHORIZED, "the page's origin is not allowed")
+        limit = app.limits.max_connections
+        if self._connections(app.id) >= limit:
+            return Turned(CloseCode.OVER_CAPACITY, f"the app has its {limit} connections")
         return None
 
     def _credential(
-        self, handshake: Handshake, in_path: str | None, query: Mapping[str, str]
+        self, app: App, handshake: Handshake, in_path: str | None, query: Mapping[str, str]
     ) -> tuple[str | None, Way]:
         """Return the weightiest token that the handshake carries."""
         headers = handshake.headers
@@ -118,7 +183,7 @@ class Door:
             return unquote(in_path), Way.PATH
         if query.get("token"):
             return query["token"], Way.QUERY
-        if self._origins.trusts_cookie(headers.get("origin"), headers.get("host")):
+        if self._origins.of(app).trusts_cookie(headers.get("origin"), headers.get("host")):
             return cookie_token(headers.get("cookie")), Way.COOKIE
         return None, Way.NONE
 

@@ -20,10 +20,11 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from channels_spec.pusher import MAX_CLIENT_MESSAGE, SUBPROTOCOL, CloseCode
+from channels_spec.pusher import MAX_CLIENT_MESSAGE, SUBPROTOCOL, CloseCode, ErrorCode
 from server.protocol import frames
 from server.session import Session
 from server.transports.door import Door, Handshake, Turned
+from server.walls import Verdict, Visit
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 """How long a closing handshake may take before the socket is cut."""
@@ -32,6 +33,10 @@ _MAX_7_BIT: Final = 125
 _MAX_16_BIT: Final = 0xFFFF
 _MAX_REASON: Final = 123
 """Bytes of a close frame's reason."""
+_MESSAGES: Final = (Opcode.TEXT, Opcode.CONT, Opcode.BINARY)
+_TOO_MANY: Final = frames.error(
+    ErrorCode.CLIENT_EVENT_REFUSED, "too many messages a second: this one was not obeyed"
+)
 _SUBPROTOCOLS: Final = (Subprotocol(SUBPROTOCOL),)
 _CLOSES_WITH_1007: Final = "text frames must be UTF-8"
 _CLOSES_WITH_1003: Final = "binary frames are not part of the protocol"
@@ -83,6 +88,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_fragments",
         "_session",
         "_transport",
+        "_visit",
         "_websocket",
     )
 
@@ -91,6 +97,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._connections = connections
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._session: Session | None = None
+        self._visit: Visit | None = None
         self._fragments: list[bytes] | None = None
         self._websocket: ServerProtocol = _Handshake(subprotocols=_SUBPROTOCOLS, logger=_SILENT)
 
@@ -172,6 +179,8 @@ class WebSocketProtocol(asyncio.Protocol):
         if session is not None:
             close = self._websocket.close_rcvd or self._websocket.close_sent
             session.lost(close.code if close is not None else None)
+            if self._visit is not None:
+                self._visit.left()
 
     def _write_out(self) -> None:
         for data in self._websocket.data_to_send():
@@ -192,36 +201,56 @@ class WebSocketProtocol(asyncio.Protocol):
         self._websocket = ServerProtocol(
             state=State.OPEN, max_size=MAX_CLIENT_MESSAGE, logger=_SILENT
         )
-        offered = self._door.enter(_handshake(request), self)
+        offered = self._door.enter(_handshake(request, _peer(self._transport)), self)
         if isinstance(offered, Turned):
             self._transport.write(encode(frames.error(offered.code, offered.reason)))
             self.close(offered.code, offered.reason)
             return
-        self._session = offered.session
+        self._session, self._visit = offered.session, offered.visit
         offered.open()
 
     def _take(self, frame: Frame) -> None:
-        session = self._session
-        if session is None:
+        session, visit = self._session, self._visit
+        if session is None or visit is None:
+            return
+        data = bytes(frame.data)
+        verdict = visit.message(data)
+        if verdict is not Verdict.TAKE and self._stopped(session, frame, verdict):
             return
         match frame.opcode:
             case Opcode.TEXT | Opcode.CONT:
-                self._assemble(session, frame)
+                self._assemble(session, data, final=frame.fin)
             case Opcode.BINARY:
                 session.end(CloseCode.UNSUPPORTED_DATA, _CLOSES_WITH_1003)
             case Opcode.PING | Opcode.PONG:
                 session.heard()
             case Opcode.CLOSE:
                 pass
+        if not visit.named and session.user_id is not None:
+            reason = visit.name(session.user_id)
+            if reason is not None:
+                session.end(CloseCode.OVER_CAPACITY, reason)
 
-    def _assemble(self, session: Session, frame: Frame) -> None:
-        data = bytes(frame.data)
-        if not frame.fin or self._fragments is not None:
+    def _stopped(self, session: Session, frame: Frame, verdict: Verdict) -> bool:
+        """Tell a client that sends too much; whether the frame ends here."""
+        if frame.opcode not in _MESSAGES and verdict is Verdict.REFUSE:
+            return False
+        # Without one of its fragments a message is another one: that cannot be told and gone on.
+        whole = frame.fin and self._fragments is None
+        if verdict is Verdict.END or not whole:
+            session.end(CloseCode.OVER_CAPACITY, "too many messages, for too long")
+        # No stock client closes on a code of 43xx, and Pusher's own for "too many" is this one.
+        elif not session.outbox.send(encode(_TOO_MANY)):
+            session.fell_behind()
+        return True
+
+    def _assemble(self, session: Session, data: bytes, *, final: bool) -> None:
+        if not final or self._fragments is not None:
             fragments = self._fragments = self._fragments or []
             if data:
                 # Only bytes count against the largest message: empty pieces would pile up for ever.
                 fragments.append(data)
-            if not frame.fin:
+            if not final:
                 return
             data, self._fragments = b"".join(fragments), None
         try:
@@ -232,16 +261,24 @@ class WebSocketProtocol(asyncio.Protocol):
         session.receive(data)
 
 
-_HEADERS: Final = ("origin", "host", "authorization", "cookie")
+_HEADERS: Final = ("origin", "host", "authorization", "cookie", "x-forwarded-for")
+_LISTS: Final = {"cookie": "; ", "x-forwarded-for": ","}
+"""Headers of which all count, and how they are joined."""
 
 
-def _handshake(request: Request) -> Handshake:
+def _handshake(request: Request, peer: str) -> Handshake:
     headers = {}
     for name in _HEADERS:
         values = request.headers.get_all(name)
         if values:
-            headers[name] = "; ".join(values) if name == "cookie" else values[0]
-    return Handshake(request.path, headers)
+            headers[name] = _LISTS[name].join(values) if name in _LISTS else values[0]
+    return Handshake(request.path, headers, peer)
+
+
+def _peer(transport: asyncio.Transport) -> str:
+    """Return the address of the other end; a unix socket's has none."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) and name else ""
 
 
 def _clip(reason: str) -> str:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 
+import jwt
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
@@ -13,11 +14,21 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_public_key,
 )
 
 SECRET = "the-secret-that-every-test-knows-0123456789"
 OTHER_SECRET = "another-secret-that-nobody-was-told-abcdefgh"
 NOW = 1_700_000_000.0
+ASYMMETRIC = [
+    *(("rsa", f"{family}{bits}") for family in ("RS", "PS") for bits in (256, 384, 512)),
+    ("p256", "ES256"),
+    ("p384", "ES384"),
+    ("p521", "ES512"),
+    ("secp256k1", "ES256K"),
+    ("ed25519", "EdDSA"),
+    ("ed448", "EdDSA"),
+]
 CLAIMS: dict[str, object] = {"sub": "staff-12", "exp": NOW + 3600}
 
 
@@ -84,3 +95,11 @@ def forge(
 def hs256(claims: object) -> str:
     """Sign any payload, valid JSON or not, with the right secret."""
     return forge({"alg": "HS256"}, claims)
+
+
+def jwk(name: str, **members: object) -> dict[str, object]:
+    """Publish the public half of a key pair as an issuer does."""
+    key = load_pem_public_key(key_pair(name).public.encode())
+    algorithm = next(algorithm for pair, algorithm in ASYMMETRIC if pair in (name, name[-3:]))
+    made = jwt.get_algorithm_by_name(algorithm).to_jwk(key, as_dict=True)
+    return {"use": "sig"} | made | members

@@ -87,9 +87,30 @@ GRANTED: list[tuple[Principal, str, Grant]] = [
     (service("grand"), "staff-chat-12", Grant((("grand", "staff"),))),
     (service("grand"), "staff-chat-conversation-5", Grant((("grand", "staff"),))),
     (service(), "staff-chat-12", Grant(any_hotel="staff")),
+    (
+        replace(service(), lost_hotels=frozenset({"grand"})),
+        "staff-hotel-1",
+        Grant(any_hotel="staff", no_hotel="staff", lost_hotels=frozenset({"grand"})),
+    ),
+    (
+        replace(service(), lost_hotels=frozenset({"grand"})),
+        "guest-booking-7",
+        Grant(any_hotel="guest", lost_hotels=frozenset({"grand"})),
+    ),
+    (
+        replace(service(), lost_hotels=frozenset({"grand"})),
+        "staff-chat-12",
+        Grant(any_hotel="staff", lost_hotels=frozenset({"grand"})),
+    ),
+    (
+        replace(service(), lost_hotels=frozenset({"grand"})),
+        "ritz.rooms",
+        Grant((("ritz", "staff"),)),
+    ),
     (service(roles=["admin"]), "staff-chat-conversation-5", Grant(any_hotel="staff")),
 ]
 
+LOST = frozenset({"grand"})
 GUESTS = "guests may not hear staff channels"
 NO_HOTEL = "the token names no hotel"
 REFUSED = [
@@ -108,6 +129,16 @@ REFUSED = [
     (guest("7"), "guest-booking-7", "the token lacks the scope STATUS_READ"),
     (guest("7", "ROOM_SERVICE"), "guest-booking-7", "the token lacks the scope STATUS_READ"),
     (staff(booking_id="7", scope=["CHAT"]), "guest-booking-7", NO_HOTEL),
+    (
+        replace(guest("7", "STATUS_READ"), hotels=()),
+        "guest-booking-7",
+        "the right to the token's hotel has ended",
+    ),
+    (
+        replace(service(), lost_hotels=LOST),
+        "grand.rooms",
+        "the token does not name the hotel grand",
+    ),
     (staff("grand"), "staff-chat-12", "staff-chat-12 is another staff member's"),
     (staff("grand", sub="12", staff_id="9"), "staff-chat-12", "staff-chat-12 is another staff"),
     (guest("7", "CHAT", staff_id="12"), "staff-chat-12", "staff-chat-12 is another staff member's"),

@@ -1,16 +1,20 @@
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from auth.errors import TokenInvalid
 from auth.principal import (
+    ClaimNames,
     GuestScope,
     HotelGrant,
     Kind,
     Principal,
     Role,
+    claim_path,
+    claims_under,
     principal_from_claims,
 )
 
@@ -117,3 +121,98 @@ def test_principal_is_read_or_refused_and_nothing_else(claims: dict[str, object]
         assert error.reason  # noqa: PT017 - either outcome is right
         return
     assert principal_from_claims({"sub": read.sub, **read.claims()}) == read
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name, path",
+    [
+        ("roles", ("roles",)),
+        ("cognito:groups", ("cognito:groups",)),
+        ("realm_access.roles", ("realm_access", "roles")),
+        ("a.b.c", ("a", "b", "c")),
+        (r"hotel\.example", ("hotel.example",)),
+        (r"hotel\.example.roles", ("hotel.example", "roles")),
+        ("https://hotel.example/hotels", ("https://hotel.example/hotels",)),
+        (r"https://hotel\.example/claims.hotels", ("https://hotel.example/claims", "hotels")),
+        (r"a\b", (r"a\b",)),
+    ],
+)
+def test_claim_path_steps_at_dots(name: str, path: tuple[str, ...]) -> None:
+    """A dot leads inside, an escaped one is part of a name, and a URI is one name."""
+    assert claim_path(name) == path
+
+
+@pytest.mark.parametrize("name", ["", ".", ".roles", "roles.", "a..b"])
+def test_claim_path_refuses_an_empty_step(name: str) -> None:
+    """No claim has no name."""
+    with pytest.raises(ValueError, match="must not be empty"):
+        claim_path(name)
+
+
+NESTED = ClaimNames(kind="app.kind", roles="realm_access.roles", hotels="app.at.hotels")
+
+
+@pytest.mark.parametrize(
+    "claims, roles",
+    [
+        ({}, set()),
+        ({"realm_access": {}}, set()),
+        ({"realm_access": None}, set()),
+        ({"realm_access": {"roles": None}}, set()),
+        ({"realm_access": {"roles": ["manager", "uma_authorization"]}}, {Role.MANAGER}),
+        ({"realm_access.roles": ["manager"], "roles": ["admin"]}, set()),
+    ],
+)
+def test_principal_reads_claims_inside_others(claims: dict[str, object], roles: set[Role]) -> None:
+    """What is not there, at any step, is absent; a claim of the path's own spelling is another."""
+    read = principal_from_claims({"sub": "12", "exp": 99, **claims}, NESTED)
+    assert (set(read.roles), read.kind, read.hotels) == (roles, Kind.STAFF, ())
+
+
+@pytest.mark.parametrize(
+    "claims, reason",
+    [
+        ({"realm_access": ["manager"]}, 'claim "realm_access" must be an object'),
+        ({"realm_access": "manager"}, 'claim "realm_access" must be an object'),
+        (
+            {"realm_access": {"roles": "manager"}},
+            'claim "realm_access.roles" must be a list',
+        ),
+        ({"app": {"at": [1]}}, 'claim "at" must be an object'),
+        ({"app": None}, 'claim "app.kind" must be one of staff, guest, service'),
+        ({"app": {"kind": None}}, 'claim "app.kind" must be one of staff, guest, service'),
+    ],
+)
+def test_principal_refuses_a_claim_that_leads_nowhere(
+    claims: dict[str, object], reason: str
+) -> None:
+    """A path through what is no object is refused, and a null never becomes a default `kind`."""
+    with pytest.raises(TokenInvalid) as caught:
+        principal_from_claims({"sub": "12", "exp": 99, **claims}, NESTED)
+    assert caught.value.reason == reason
+
+
+@given(principals())
+def test_claims_under_other_names_give_the_same_principal(given_principal: Principal) -> None:
+    """What is signed here under mapped names is read under them."""
+    names = ClaimNames(**{each.name: f"at.{each.name}.value" for each in fields(ClaimNames)})
+    claims = {"sub": given_principal.sub, **given_principal.claims()}
+    moved = json.loads(json.dumps(claims_under(names, {**claims, "iss": "me"})))
+    assert set(moved) == {"at", "iss"}
+    assert principal_from_claims(moved, names) == given_principal
+
+
+def test_claims_under_one_name_must_agree() -> None:
+    """Two claims in one place are one value; a claim never lies inside a text."""
+    names = ClaimNames(sub="user", staff_id="user", name="user.name")
+    assert claims_under(names, {"sub": "1", "staff_id": "1"}) == {"user": "1"}
+    for claims in (
+        {"sub": "1", "staff_id": "2"},
+        {"sub": "1", "name": "Anna"},
+        {"name": "Anna", "sub": "1"},
+    ):
+        with pytest.raises(ValueError, match='two claims are mapped to one place, "user"'):
+            claims_under(names, claims)

@@ -1,35 +1,20 @@
-import base64
 from collections.abc import Callable
-from dataclasses import replace
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auth.errors import TokenExpired, TokenInvalid
+from auth.errors import TokenExpired, TokenInvalid, UnknownKey
 from auth.principal import ClaimNames, Kind, principal_from_claims
-from auth.tokens import TokenSigner, TokenVerifier, hmac_key, jwks_keys, public_key
-from tests.auth.keys import CLAIMS, NOW, OTHER_SECRET, SECRET, forge, hs256, key_pair
-
-ASYMMETRIC = [
-    *(("rsa", f"{family}{bits}") for family in ("RS", "PS") for bits in (256, 384, 512)),
-    ("p256", "ES256"),
-    ("p384", "ES384"),
-    ("p521", "ES512"),
-    ("secp256k1", "ES256K"),
-    ("ed25519", "EdDSA"),
-    ("ed448", "EdDSA"),
-]
-
-
-def jwk(name: str, **members: object) -> dict[str, object]:
-    """Publish the public half of a key pair as an issuer does."""
-    key = load_pem_public_key(key_pair(name).public.encode())
-    algorithm = next(algorithm for pair, algorithm in ASYMMETRIC if pair in (name, name[-3:]))
-    made = jwt.get_algorithm_by_name(algorithm).to_jwk(key, as_dict=True)
-    return {"use": "sig"} | made | members
+from auth.tokens import (
+    TokenSigner,
+    TokenVerifier,
+    VerificationKey,
+    hmac_key,
+    public_key,
+)
+from tests.auth.keys import ASYMMETRIC, CLAIMS, NOW, OTHER_SECRET, SECRET, forge, hs256, key_pair
 
 
 def refusal(token: str, verifier: TokenVerifier, now: float = NOW) -> str:
@@ -190,6 +175,58 @@ def test_verifier_narrows_by_key_id(
         assert refusal(token, TokenVerifier(keys)) == reason
 
 
+def test_verifier_asks_its_source_of_keys_at_every_token() -> None:
+    """Keys that come later are valid from then on, and those that went are not."""
+    keys: list[VerificationKey] = []
+    verifier = TokenVerifier(lambda: keys)
+    token = TokenSigner(SECRET).sign(CLAIMS)
+    assert refusal(token, verifier) == "no token key is configured"
+    keys.append(hmac_key(SECRET))
+    assert verifier.verify(token, NOW).sub == "staff-12"
+    keys[:] = [hmac_key(OTHER_SECRET)]
+    assert refusal(token, verifier) == "token signature does not match"
+
+
+@pytest.mark.parametrize(
+    "known, key, kid, unknown",
+    [
+        ([], "rsa", "a", True),
+        ([], "rsa", None, True),
+        ([("p256", "b")], "rsa", "a", True),
+        ([("p256", "b")], "rsa", None, True),
+        ([("rsa", "b")], "other-rsa", "a", True),
+        ([("rsa", None)], "other-rsa", "a", True),
+        ([("rsa", None)], "other-rsa", None, True),
+        ([("rsa", None), ("p256", "b")], "other-rsa", None, True),
+        ([("rsa", "b")], "other-rsa", None, False),
+        ([("rsa", "a")], "other-rsa", "a", False),
+        ([("p256", "a")], "rsa", "a", False),
+        ([("rsa", "b"), ("rsa", "a")], "p256", "a", False),
+    ],
+)
+def test_verifier_says_whether_a_newer_key_may_have_signed(
+    known: list[tuple[str, str | None]],
+    key: str,
+    kid: str | None,
+    unknown: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """Only for a public key that is not among those at hand is it worth fetching them anew."""
+    verifier = TokenVerifier([public_key(key_pair(name).public, id_) for name, id_ in known])
+    algorithm = next(algorithm for pair, algorithm in ASYMMETRIC if pair in (key, key[-3:]))
+    with pytest.raises(TokenInvalid) as caught:
+        verifier.verify(TokenSigner(key_pair(key).private, algorithm, kid).sign(CLAIMS), NOW)
+    assert (type(caught.value) is UnknownKey) == unknown
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "none", "RS1", "A256KW"])
+def test_verifier_never_wants_other_than_public_keys_fetched(algorithm: str) -> None:
+    """A shared secret is never published, and what is no algorithm has no key."""
+    verifier = TokenVerifier([public_key(key_pair("rsa").public, "a")])
+    with pytest.raises(TokenInvalid) as caught:
+        verifier.verify(forge({"alg": algorithm, "kid": "b"}), NOW)
+    assert type(caught.value) is TokenInvalid
+
+
 @pytest.mark.parametrize("leeway", [0.0, 30.0])
 @pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
 def test_verifier_checks_times_within_its_leeway(claim: str, leeway: float) -> None:
@@ -266,6 +303,25 @@ def test_verifier_reads_claims_under_mapped_names() -> None:
     assert refusal(hs256({**claims, "until": NOW}), verifier) == "token expired"
 
 
+def test_verifier_reads_claims_inside_others() -> None:
+    """An identity provider's own shape of token serves as it is."""
+    names = ClaimNames(
+        hotels="https://hotel.example/hotels", roles="realm_access.roles", staff_id="cognito:user"
+    )
+    claims = {
+        **CLAIMS,
+        "https://hotel.example/hotels": ["grand"],
+        "realm_access": {"roles": ["manager", "offline_access"]},
+        "cognito:user": "anna",
+    }
+    read = TokenVerifier([hmac_key(SECRET)], names=names).verify(hs256(claims), NOW)
+    assert ([grant.slug for grant in read.hotels], [*read.roles], read.staff_id) == (
+        ["grand"],
+        ["manager"],
+        "anna",
+    )
+
+
 def test_verifier_accepts_a_numeric_sub() -> None:
     """PyJWT alone would refuse the user id of many a backend."""
     assert TokenVerifier([hmac_key(SECRET)]).verify(hs256({**CLAIMS, "sub": 42}), NOW).sub == "42"
@@ -300,57 +356,6 @@ def test_signer_refuses_saying_why(key: Callable[[], str], algorithm: str, messa
         TokenSigner(key(), algorithm)
 
 
-@pytest.mark.parametrize("name, algorithm", ASYMMETRIC)
-def test_jwks_keys_verify_what_the_issuer_signs(name: str, algorithm: str) -> None:
-    """A published key works with its id; without `alg` for every algorithm of its kind."""
-    signer = TokenSigner(key_pair(name).private, algorithm, "k1")
-    keys = jwks_keys({"keys": [jwk("other-rsa", kid="k0"), jwk(name, kid="k1")]})
-    assert [key.kid for key in keys] == ["k0", "k1"]
-    assert keys[1].algorithms == public_key(key_pair(name).public).algorithms
-    assert TokenVerifier(keys).verify(signer.sign(CLAIMS), NOW).sub == "staff-12"
-
-
-def test_jwks_keys_keep_to_the_algorithm_they_name() -> None:
-    """An `alg` in the set narrows the key to it."""
-    (key,) = jwks_keys({"keys": [jwk("rsa", alg="PS256")]})
-    assert key.algorithms == ("PS256",)
-    assert key == replace(public_key(key_pair("rsa").public), algorithms=("PS256",))
-
-
-UNUSABLE: dict[str, object] = {
-    "shared secret": {"kty": "oct", "k": base64.urlsafe_b64encode(b"x" * 48).decode()},
-    "not an object": "key",
-    "unknown kind": {"kty": "AKP", "alg": "ML-DSA-44"},
-    "incomplete": {"kty": "RSA"},
-    "wrong type": {"kty": "RSA", "n": 7, "e": []},
-    "kid no string": lambda: jwk("rsa", kid=7),
-    "for encryption": lambda: jwk("rsa", use="enc"),
-    "alg of another kind": lambda: jwk("rsa", alg="HS256"),
-    "alg no string": lambda: jwk("rsa", alg=["RS256"]),
-    "too short": lambda: jwk("short-rsa"),
-    "private": lambda: jwt.get_algorithm_by_name("RS256").to_jwk(
-        load_pem_private_key(key_pair("rsa").private.encode(), None), as_dict=True
-    ),
-}
-
-
-@pytest.mark.parametrize("case", UNUSABLE)
-def test_jwks_keys_leave_out_what_cannot_verify(case: str) -> None:
-    """An entry of no use does not spoil the others; alone, it is an error."""
-    entry = UNUSABLE[case]
-    entry = entry() if callable(entry) else entry
-    assert len(jwks_keys({"keys": [entry, jwk("p256")]})) == 1
-    with pytest.raises(ValueError, match="holds no public key"):
-        jwks_keys({"keys": [entry]})
-
-
-@pytest.mark.parametrize("document", [{}, {"keys": None}, {"keys": []}, {"keys": {"kty": "RSA"}}])
-def test_jwks_keys_refuse_a_document_without_keys(document: dict[str, object]) -> None:
-    """What is no key set is an error, never an empty set of keys."""
-    with pytest.raises(ValueError, match="holds no public key"):
-        jwks_keys(document)
-
-
 @given(
     st.dictionaries(
         st.text(max_size=5), st.none() | st.booleans() | st.text() | st.integers(), max_size=5
@@ -361,23 +366,3 @@ def test_token_carries_any_claims_there_and_back(extra: dict[str, object]) -> No
     claims = {**{f"x-{name}": value for name, value in extra.items()}, **CLAIMS}
     token = TokenSigner(SECRET).sign(claims)
     assert TokenVerifier([hmac_key(SECRET)]).verify(token, NOW) == principal_from_claims(claims)
-
-
-jwk_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just("AQAB"),
-    lambda inner: st.lists(inner, max_size=2),
-    max_leaves=3,
-)
-JWK_MEMBERS = ["use", "kid", "alg", "n", "e", "d", "p", "q", "crv", "x", "y", "k", "oth"]
-
-
-@given(
-    st.sampled_from(["RSA", "EC", "OKP", "oct", 7]),
-    st.dictionaries(st.sampled_from(JWK_MEMBERS), jwk_values),
-    st.sampled_from(["rsa", "p256", "ed25519"]),
-)
-def test_jwks_keys_survive_any_entry(kind: object, members: dict[str, object], name: str) -> None:
-    """Whatever an issuer publishes beside a good key, the good key is found."""
-    broken = [{"kty": kind, **members}, {**jwk(name), **members}]
-    good = jwk("p384", kid="good")
-    assert jwks_keys({"keys": [*broken, good]})[-1].kid == "good"

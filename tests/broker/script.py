@@ -18,7 +18,7 @@ def written(
     """Return the bus message of a publication."""
     number = f'{sequence},\\"epoch\\":\\"{epoch}'.encode() if publication.numbered else b""
     era = epoch.encode()
-    fixed = struct.pack(">BBQQB", 1, int(publication.numbered), sequence, time_ms, len(era))
+    fixed = struct.pack(">BBQQB", 1, publication.kind, sequence, time_ms, len(era))
     frames = [spliced(frame.head, number, frame.tail) for frame in publication.frames]
     counted = b"".join(struct.pack(">I", len(frame)) + frame for frame in frames)
     return fixed + era + publication.static_header() + counted

@@ -54,9 +54,9 @@ async def test_history_holds_the_channels_events(server: Server) -> None:
         state: Any = await redis.hgetall(base)
         assert state[b"sequence"] == b"2"
         assert {key async for key in redis.scan_iter(match=f"*{hotel}*")} == {
-            name.encode() for name in (base, f"{base}:log", f"{base}:seen:one", f"{base}:seen:two")
+            f"{base}{part}".encode() for part in ("", ":log", ":seen:one", ":seen:two", ":states")
         }
-        for key in (base, f"{base}:log", f"{base}:seen:one"):
+        for key in (base, f"{base}:log", f"{base}:seen:one", f"{base}:states"):
             assert await redis.ttl(key) > 0
 
 

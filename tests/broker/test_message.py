@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.broker.message import (
-    NUMBERED,
+    EVERYONE,
     VERSION,
+    Announcement,
     BusMessage,
+    Kind,
     MalformedMessage,
     Publication,
     SplicedFrame,
@@ -61,7 +63,7 @@ SAMPLE = Publication(
     numbered=True,
 )
 SAMPLE_BYTES = (
-    bytes((VERSION, NUMBERED))
+    bytes((VERSION, Kind.NUMBERED_EVENT))
     + struct.pack(">QQ", 7, 1_700_000_000_123)
     + b"\x04beef"
     + b"\x03e-1\x05grand\x031.2\x00\x0212"
@@ -80,7 +82,8 @@ def test_message_has_the_documented_form() -> None:
     made = written(SAMPLE, sequence=7, epoch="beef", time_ms=1_700_000_000_123)
     assert made == SAMPLE_BYTES
     assert decode(made) == BusMessage(
-        sequence=7,
+        kind=Kind.NUMBERED_EVENT,
+        number=7,
         time_ms=1_700_000_000_123,
         epoch="beef",
         event_id="e-1",
@@ -111,7 +114,8 @@ def test_message_comes_back_as_it_was_written(
     message = decode(written(publication, sequence=sequence, epoch=epoch, time_ms=time_ms))
     number = f'{sequence},\\"epoch\\":\\"{epoch}'.encode() if publication.numbered else b""
     assert message == BusMessage(
-        sequence=sequence,
+        kind=publication.kind,
+        number=sequence,
         time_ms=time_ms,
         epoch=epoch,
         event_id=publication.event_id,
@@ -124,6 +128,36 @@ def test_message_comes_back_as_it_was_written(
             for name, index in publication.views
         },
     )
+
+
+@given(st.sampled_from(Kind), st.binary(max_size=40), SHORT, U64)
+def test_announcement_comes_back_as_it_was_written(
+    kind: Kind, frame: bytes, exclude: str, time_ms: int
+) -> None:
+    """One frame for everybody, whoever is excluded; no number, no id, no hotel."""
+    announcement = Announcement(kind, frame, exclude)
+    assert decode(announcement.message(time_ms)) == BusMessage(
+        kind=kind,
+        number=0,
+        time_ms=time_ms,
+        epoch="",
+        event_id="",
+        hotel_slug="",
+        exclude=exclude,
+        conflation_key="",
+        filter_values=(),
+        frames={EVERYONE: frame},
+    )
+    assert announcement.static_header() in announcement.message(time_ms)
+
+
+@pytest.mark.parametrize("kind", [len(Kind), 255])
+def test_message_of_a_kind_that_is_not_known_is_malformed(kind: int) -> None:
+    """A newer release may say more: an older node leaves that out and lives."""
+    data = bytearray(Announcement(Kind.COUNT, b"x").message(0))
+    data[1] = kind
+    with pytest.raises(MalformedMessage):
+        decode(bytes(data))
 
 
 @given(publications(), st.data())

@@ -46,7 +46,10 @@ async def trigger(server: Server, hotel: str) -> None:
 
 
 async def test_clients_outlive_redis(start_server: StartServer) -> None:
-    """Unready and 503 while it is away; then those who stayed get events, in a new epoch."""
+    """Unready and 503 while it is away; then those who stayed get events, in a new epoch.
+
+    The embedded Valkey keeps nothing, so that before any of them they are told of a gap.
+    """
     port = free_port_pair()
     hotel = new_hotel()
     rooms = f"{hotel}.rooms"
@@ -70,8 +73,12 @@ async def test_clients_outlive_redis(start_server: StartServer) -> None:
         await client.quiet()
         async with EmbeddedValkey(port):
             await eventually(lambda: _is(server, 200))
-            succeeded = await client.next()
-            assert succeeded["channel"] == f"{hotel}.room-bookings"
+            came = sorted([await client.next() for _ in range(2)], key=lambda frame: frame["event"])
+            assert [(frame["event"], frame["channel"]) for frame in came] == [
+                ("bellhop:gap", rooms),
+                ("pusher_internal:subscription_succeeded", f"{hotel}.room-bookings"),
+            ]
+            assert came[0]["data"]["reason"] == "history_lost"
             await trigger(server, hotel)
             after = (await client.until("room_updated"))["data"]["meta"]
             await server.publish(rooms, room_updated(hotel=hotel))

@@ -1,8 +1,7 @@
-"""Fixtures: one Chromium for the session, pages in it, and a site of our own that serves them."""
+"""Fixtures: pages of a browser, and a site of our own that serves them."""
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -12,19 +11,11 @@ from typing import Any, Final
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.clients.driver import PusherJs
 from tests.harness import ROOT, Server, ended, environment, free_port_pair
 
-CHROMIUM_FLAGS: Final = (
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 _DESK: Final = b"""<!doctype html><meta charset="utf-8"><title>Desk</title>
 <link rel="icon" href="data:,">
 <script src="/pusher.js"></script>
@@ -38,19 +29,6 @@ _FILES: Final[dict[str, tuple[str, Path]]] = {
     ),
     "/driver.js": ("text/javascript", ROOT / "tests" / "clients" / "pusher_js_driver.js"),
 }
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browser() -> AsyncIterator[Browser]:
-    """The system's Chromium; a machine without one fails these tests."""
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),
-            args=CHROMIUM_FLAGS,
-            chromium_sandbox=False,
-        )
-        yield chromium
-        await chromium.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

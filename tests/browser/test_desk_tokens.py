@@ -11,8 +11,8 @@ import jwt
 import pytest
 
 from tests.browser.conftest import Desk
-from tests.clients.driver import REFUSED, SUCCEEDED
-from tests.harness import ROOMS, Server, guest_token, room_updated, started, token
+from tests.clients.driver import REFUSED, SUCCEEDED, own_token
+from tests.harness import ROOMS, Server, guest_token, room_updated, started
 
 pytestmark = [
     pytest.mark.browser,
@@ -82,7 +82,7 @@ async def _heard(desk: Desk, server: Server) -> None:
 
 async def _hears_nothing(desk: Desk, server: Server) -> None:
     """Hold that an event that a colleague hears does not arrive."""
-    async with server.staff(ROOMS) as colleague:
+    async with server.staff(ROOMS, jti=uuid4().hex) as colleague:
         await server.publish(ROOMS, room_updated())
         await colleague.until("room_updated")
     if (await desk.pusher_js.standing())["state"] == "connected":
@@ -100,7 +100,7 @@ async def test_page_of_an_allowed_origin_hears_its_hotel(
 ) -> None:
     """Every way works across origins: the cookie's port does not matter, preflights pass."""
     await _go(desk, site_port)
-    await _open(desk, listing_server, way, token())
+    await _open(desk, listing_server, way, own_token())
     await desk.pusher_js.subscribed(ROOMS)
     await _heard(desk, listing_server)
 
@@ -111,7 +111,7 @@ async def test_page_of_any_origin_hears_its_hotel_by_an_explicit_token(
 ) -> None:
     """Where no origins are listed, a token that the page itself presents counts from anywhere."""
     await _go(desk, site_port, "localhost")
-    await _open(desk, server, way, token())
+    await _open(desk, server, way, own_token())
     await desk.pusher_js.subscribed(ROOMS)
     await _heard(desk, server)
 
@@ -121,11 +121,11 @@ async def test_cookie_does_not_speak_for_a_page_of_another_origin(
 ) -> None:
     """Without a list, a cookie counts for the server's own pages only; the page may yet sign in."""
     await _go(desk, site_port)
-    await _open(desk, server, "cookie", token())
+    await _open(desk, server, "cookie", own_token())
     await desk.pusher_js.tell("subscribe", channel=ROOMS)
     await desk.pusher_js.until("state", current="connected")
     await _hears_nothing(desk, server)
-    await desk.pusher_js.tell("send", event="bellhop:auth", data={"token": token()})
+    await desk.pusher_js.tell("send", event="bellhop:auth", data={"token": own_token()})
     await desk.pusher_js.until("event", channel=ROOMS, event=SUCCEEDED)
     await _heard(desk, server)
 
@@ -136,7 +136,7 @@ async def test_page_of_an_unlisted_origin_is_turned_away(
 ) -> None:
     """With a list, no token helps a page of another origin: 4009, and no retry."""
     await _go(desk, site_port, "localhost")
-    await _open(desk, listing_server, way, token())
+    await _open(desk, listing_server, way, own_token())
     await desk.pusher_js.tell("subscribe", channel=ROOMS)
     await desk.pusher_js.until("state", current="disconnected")
     assert desk.pusher_js.seen("error", code=4009)
@@ -150,7 +150,7 @@ async def test_private_channel_is_authorized_across_origins(
     channel = f"private-{ROOMS}"
     endpoint = f"{listing_server.url}/pusher/auth"
     await _go(desk, site_port)
-    await desk.pusher_js.open(listing_server, token=token(), channelAuth=endpoint)
+    await desk.pusher_js.open(listing_server, token=own_token(), channelAuth=endpoint)
     await desk.pusher_js.subscribed(channel)
     await listing_server.publish(channel, room_updated("17"))
     got = await desk.pusher_js.until("event", channel=channel, event="room_updated")
@@ -158,19 +158,19 @@ async def test_private_channel_is_authorized_across_origins(
 
 
 def _unsigned() -> str:
-    claims = jwt.decode(token(), options={"verify_signature": False})
+    claims = jwt.decode(own_token(), options={"verify_signature": False})
     return jwt.encode(claims, "", algorithm="none")
 
 
 BAD_TOKENS: dict[str, Token] = {
-    "expired": lambda: token(exp=int(time.time()) - 60),
-    "of another key": lambda: token(secret="another-secret-of-sufficient-length!!"),
+    "expired": lambda: own_token(exp=int(time.time()) - 60),
+    "of another key": lambda: own_token(secret="another-secret-of-sufficient-length!!"),
     "unsigned": _unsigned,
 }
 STRANGERS: dict[str, tuple[str, Token]] = {
     "staff of another hotel": (
         "staff-1",
-        lambda: token(hotels=[{"slug": "hotel-dingle", "id": 2}]),
+        lambda: own_token(hotels=[{"slug": "hotel-dingle", "id": 2}]),
     ),
     "a guest": ("guest-BK-1", lambda: guest_token("BK-1")),
 }

@@ -1,18 +1,14 @@
-"""The released pusher-js as tests drive it, wherever it runs, and what it reported."""
+"""Released clients as tests drive them, wherever they run, and what they reported."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Protocol
+from uuid import uuid4
 
-from tests.harness import APP_KEY, DEADLINE_S, Server, eventually
+from tests.harness import APP_KEY, DEADLINE_S, Server, eventually, token
 
-_NODE_CLIENT: Final = Path(__file__).with_name("pusher_js_client.cjs")
 SUCCEEDED: Final = "pusher:subscription_succeeded"
 REFUSED: Final = "pusher:subscription_error"
 
@@ -24,31 +20,16 @@ class Wire(Protocol):
 
 
 @dataclass
-class PusherJs:
-    """One pusher-js: commands go in, reports come out in the order in which things happened."""
+class Driven:
+    """One client: commands go in, reports come out in the order in which things happened."""
 
     wire: Wire
     reports: list[dict[str, Any]] = field(default_factory=list)
     _taken: int = 0
 
     async def tell(self, name: str, **fields: Any) -> None:
-        """Send one command of `pusher_js_driver.js`."""
+        """Send one command of the client's driver; they are those of `pusher_js_driver.js`."""
         await self.wire(name, fields)
-
-    async def open(
-        self, server: Server, *, key: str = APP_KEY, token: str = "", **given: Any
-    ) -> None:
-        """Create the Pusher object; ``options`` of pusher-js and ways to authorize as given."""
-        options = {
-            "cluster": "",
-            "wsHost": "127.0.0.1",
-            "wsPort": server.port,
-            "forceTLS": False,
-            "enabledTransports": ["ws"],
-            **given.pop("options", {}),
-        }
-        await self.tell("token", value=token)
-        await self.tell("open", key=key, options=options, **given)
 
     def take(self, report: dict[str, Any]) -> None:
         """Note one report of the driver."""
@@ -56,7 +37,7 @@ class PusherJs:
 
     def seen(self, what: str, **fields: Any) -> list[dict[str, Any]]:
         """Return all reports so far that match."""
-        return [report for report in self.reports if _matches(report, what, fields)]
+        return [report for report in list(self.reports) if _matches(report, what, fields)]
 
     async def until(self, what: str, within_s: float = DEADLINE_S, **fields: Any) -> dict[str, Any]:
         """Return the next report that matches, passing over others (they stay in ``reports``)."""
@@ -68,16 +49,25 @@ class PusherJs:
                     return self.reports[index]
             return None
 
-        try:
-            report: dict[str, Any] = await eventually(found, within_s=within_s)
-        except AssertionError:
-            said = "\n".join(map(str, self.reports))
-            raise AssertionError(f"no {what} {fields} within {within_s} s, but:\n{said}") from None
+        report: dict[str, Any] = await self._awaited(found, f"{what} {fields}", within_s)
         return report
 
-    async def subscribed(self, channel: str) -> None:
-        """Subscribe, and await the success."""
-        await self.tell("subscribe", channel=channel)
+    async def has(self, count: int, what: str, within_s: float = DEADLINE_S, **fields: Any) -> None:
+        """Await that as many reports in all match, in whatever order they came."""
+        wanted = f"{count} x {what} {fields}"
+        await self._awaited(lambda: len(self.seen(what, **fields)) >= count, wanted, within_s)
+        assert len(self.seen(what, **fields)) == count, self.seen(what, **fields)
+
+    async def _awaited(self, condition: Callable[[], Any], wanted: str, within_s: float) -> Any:
+        try:
+            return await eventually(condition, within_s=within_s)
+        except AssertionError:
+            said = "\n".join(map(str, self.reports))
+            raise AssertionError(f"no {wanted} within {within_s} s, but:\n{said}") from None
+
+    async def subscribed(self, channel: str, *events: str) -> None:
+        """Subscribe, and await the success; ``events`` are bound by name."""
+        await self.tell("subscribe", channel=channel, events=events)
         await self.until("event", channel=channel, event=SUCCEEDED)
 
     async def fence(self) -> None:
@@ -95,39 +85,34 @@ class PusherJs:
         return [report["current"] for report in self.seen("state")]
 
 
+@dataclass
+class PusherJs(Driven):
+    """One pusher-js."""
+
+    async def open(
+        self, server: Server, *, key: str = APP_KEY, token: str = "", **given: Any
+    ) -> None:
+        """Create the Pusher object; ``options`` of pusher-js and ways to authorize as given."""
+        options = {**websocket_options(server.port), **given.pop("options", {})}
+        await self.tell("token", value=token)
+        await self.tell("open", key=key, options=options, **given)
+
+
+def own_token(sub: str = "staff-1", **claims: Any) -> str:
+    """Return a token of a device of its own: it takes up nothing that another test missed."""
+    return token(sub, **{"jti": uuid4().hex, **claims})
+
+
+def websocket_options(port: int) -> dict[str, Any]:
+    """Return the options of pusher-js that point it here."""
+    return {
+        "cluster": "",
+        "wsHost": "127.0.0.1",
+        "wsPort": port,
+        "forceTLS": False,
+        "enabledTransports": ["ws"],
+    }
+
+
 def _matches(report: dict[str, Any], what: str, fields: dict[str, Any]) -> bool:
     return report["what"] == what and all(report.get(name) == fields[name] for name in fields)
-
-
-@asynccontextmanager
-async def pusher_js_in_node() -> AsyncIterator[PusherJs]:
-    """Run a pusher-js in Node, and hold that nothing was thrown in it."""
-    process = await asyncio.create_subprocess_exec(
-        "node",
-        str(_NODE_CLIENT),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=1024 * 1024,
-    )
-    stdin, stdout = process.stdin, process.stdout
-    assert stdin is not None
-    assert stdout is not None
-
-    async def send(name: str, fields: dict[str, Any]) -> None:
-        stdin.write(json.dumps({"do": name, **fields}).encode() + b"\n")
-        await stdin.drain()
-
-    client = PusherJs(send)
-
-    async def read() -> None:
-        async for line in stdout:
-            client.take(json.loads(line))
-
-    reading = asyncio.create_task(read())
-    try:
-        yield client
-    finally:
-        stdin.close()
-        assert await asyncio.wait_for(process.wait(), DEADLINE_S) == 0
-        await reading
-    assert not client.seen("thrown")

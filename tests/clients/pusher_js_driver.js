@@ -1,4 +1,5 @@
-// Drives a released pusher-js by commands, and reports all it does. The same in Node and in a page.
+// Drives a released pusher-js by commands, and reports all it does. The same in Node, in a page and
+// in a worker.
 "use strict";
 
 function drive(Pusher, report) {
@@ -24,6 +25,18 @@ function drive(Pusher, report) {
     return all;
   }
 
+  // Who is there, in the words that the drivers of other clients use too.
+  function reportPresence(channel, event, data) {
+    if (!channel.startsWith("presence-")) return;
+    if (event === "pusher:subscription_succeeded") {
+      report({ what: "here", channel, ids: Object.keys(data.members), me: data.myID });
+    } else if (event === "pusher:member_added") {
+      report({ what: "joined", channel, id: data.id });
+    } else if (event === "pusher:member_removed") {
+      report({ what: "left", channel, id: data.id });
+    }
+  }
+
   return {
     // sub: sign in with the token itself; userAuth, channelAuth: URLs to be asked for signatures.
     open({ key, options, ...providers }) {
@@ -37,6 +50,11 @@ function drive(Pusher, report) {
         report({ what: "frame", event, channel: channel ?? null, data });
       });
       pusher.user.bind_global((event, data) => report({ what: "user", event, data }));
+      for (const event of ["online", "offline"]) {
+        pusher.user.watchlist.bind(event, ({ user_ids: ids }) => {
+          report({ what: "watchlist", event, ids });
+        });
+      }
     },
     token({ value }) {
       token = value;
@@ -44,11 +62,25 @@ function drive(Pusher, report) {
     signin() {
       pusher.signin();
     },
-    subscribe({ channel }) {
-      pusher.subscribe(channel).bind_global((event, data) => report({ what: "event", channel, event, data }));
+    // events: those to be bound by name, as only that tells who sent a client's event.
+    subscribe({ channel, events = [] }) {
+      const subscribed = pusher.subscribe(channel);
+      for (const event of events) {
+        subscribed.bind(event, (data, metadata) => {
+          report({ what: "event", channel, event, data, user_id: metadata?.user_id ?? null });
+        });
+      }
+      subscribed.bind_global((event, data) => {
+        if (events.includes(event)) return;
+        report({ what: "event", channel, event, data });
+        reportPresence(channel, event, data);
+      });
     },
     unsubscribe({ channel }) {
       pusher.unsubscribe(channel);
+    },
+    trigger({ channel, event, data }) {
+      pusher.channel(channel).trigger(event, data);
     },
     send({ event, data, channel }) {
       pusher.send_event(event, data, channel);
@@ -67,7 +99,7 @@ function drive(Pusher, report) {
       pusher.connect();
     },
     disconnect() {
-      pusher.disconnect();
+      pusher?.disconnect();
     },
     // retrying: whether a next attempt is on the clock.
     standing() {

@@ -12,7 +12,8 @@ from typing import Any
 
 import pysher
 
-from tests.harness import APP_KEY, DEADLINE_S, Server, token
+from tests.clients.driver import own_token
+from tests.harness import APP_KEY, DEADLINE_S, Server
 
 SUCCEEDED = "pusher_internal:subscription_succeeded"
 
@@ -45,18 +46,18 @@ def pysher_subscribed(server: Server, channel: str, *events: str) -> Iterator[Py
         auto_sub=True,
         reconnect_interval=1,
     )
-    pusher.connection.url += f"&token={token('staff-pysher')}"
+    pusher.connection.url += f"&token={own_token('staff-pysher')}"
     client = PysherClient(pusher)
     pusher.connection.bind("pusher:connection_established", _subscriber(client, channel, events))
     pusher.connect()
     try:
         yield client
     finally:
-        _end(pusher.connection)
+        end(pusher.connection)
     assert not pusher.connection.is_alive()
 
 
-def _end(connection: Any) -> None:
+def end(connection: Any) -> None:
     """End Pysher's thread; its own `disconnect` leaves it waiting for up to 100 s to be woken."""
     connection.disconnect_called = True
     websocket = connection.socket.sock

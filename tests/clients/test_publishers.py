@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.clients.driver import PusherJs
+from tests.clients.driver import PusherJs, own_token
 from tests.clients.pysher_client import SUCCEEDED, PysherClient, pysher_subscribed
-from tests.harness import ROOMS, Server, eventually, room_updated, token
+from tests.harness import ROOMS, Server, eventually, room_updated
 
 pytestmark = pytest.mark.clients
 
@@ -40,7 +40,7 @@ async def test_every_entrance_reaches_every_client_the_same(
     server: Server, pusher_js: PusherJs
 ) -> None:
     """pusher-js and Pysher get equal envelopes, whoever published, numbered across entrances."""
-    await pusher_js.open(server, options={"wsPath": f"/t/{token()}"})
+    await pusher_js.open(server, options={"wsPath": f"/t/{own_token()}"})
     await pusher_js.subscribed(ROOMS)
     with pysher_subscribed(server, ROOMS, "room_updated") as pysher:
         await eventually(lambda: pysher.named(SUCCEEDED))
@@ -66,7 +66,7 @@ async def test_publisher_is_not_echoed_to_by_its_socket_id(
     server: Server, pusher_js: PusherJs
 ) -> None:
     """The page that caused a change, named by `socket_id`, does not hear of it; others do."""
-    await pusher_js.open(server, options={"wsPath": f"/t/{token()}"})
+    await pusher_js.open(server, options={"wsPath": f"/t/{own_token()}"})
     await pusher_js.subscribed(ROOMS)
     socket_id = (await pusher_js.standing())["socket_id"]
     with pysher_subscribed(server, ROOMS, "room_updated") as pysher:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from uuid import uuid4
 
 import pytest
 
-from tests.clients.driver import SUCCEEDED, PusherJs
+from tests.clients.driver import SUCCEEDED, PusherJs, own_token
 from tests.conftest import StartServer
-from tests.harness import ROOMS, Server, room_updated, token
+from tests.harness import ROOMS, Server, room_updated
 
 pytestmark = pytest.mark.clients
 
@@ -18,7 +19,7 @@ async def test_events_arrive_parsed_and_numbered_in_order(
     server: Server, pusher_js: PusherJs
 ) -> None:
     """A callback gets the envelope as an object, and the numbers rise by one."""
-    await pusher_js.open(server, options={"wsPath": f"/t/{token()}"})
+    await pusher_js.open(server, options={"wsPath": f"/t/{own_token()}"})
     await pusher_js.subscribed(ROOMS)
     rooms = [str(number) for number in range(301, 306)]
     for room in rooms:
@@ -35,11 +36,11 @@ async def test_unsubscribed_channel_is_silent_until_subscribed_again(
     server: Server, pusher_js: PusherJs
 ) -> None:
     """An unsubscribe takes effect at once, and is no obstacle to a later subscribe."""
-    await pusher_js.open(server, options={"wsPath": f"/t/{token()}"})
+    await pusher_js.open(server, options={"wsPath": f"/t/{own_token()}"})
     await pusher_js.subscribed(ROOMS)
     await pusher_js.tell("unsubscribe", channel=ROOMS)
     await pusher_js.fence()
-    async with server.staff(ROOMS) as witness:
+    async with server.staff(ROOMS, jti=uuid4().hex) as witness:
         await server.publish(ROOMS, room_updated("unheard"))
         await witness.until("room_updated")
     await pusher_js.fence()
@@ -58,7 +59,7 @@ async def test_error_frame_leaves_the_connection_as_it_was(
     event: str, code: int, server: Server, pusher_js: PusherJs
 ) -> None:
     """Codes from 4300 on reach the page as an error; nothing is thrown, nothing reconnects."""
-    await pusher_js.open(server, options={"wsPath": f"/t/{token()}"})
+    await pusher_js.open(server, options={"wsPath": f"/t/{own_token()}"})
     await pusher_js.subscribed(ROOMS)
     await pusher_js.tell("send", event=event, channel=ROOMS, data={})
     error = await pusher_js.until("error")
@@ -69,8 +70,8 @@ async def test_error_frame_leaves_the_connection_as_it_was(
 
 
 BAD_TOKENS: dict[str, Callable[[], str]] = {
-    "expired": lambda: token(exp=int(time.time()) - 60),
-    "of another key": lambda: token(secret="another-secret-of-sufficient-length!!"),
+    "expired": lambda: own_token(exp=int(time.time()) - 60),
+    "of another key": lambda: own_token(secret="another-secret-of-sufficient-length!!"),
     "not a token": lambda: "not.a.token",
 }
 
@@ -100,7 +101,7 @@ async def test_bad_signin_stops_the_client_until_the_page_connects_with_a_good_o
     await pusher_js.until("state", current="disconnected")
     assert (await pusher_js.standing())["retrying"] is False
     assert not pusher_js.seen("event")
-    await pusher_js.tell("token", value=token())
+    await pusher_js.tell("token", value=own_token())
     await pusher_js.tell("connect")
     await pusher_js.until("event", channel=ROOMS, event=SUCCEEDED)
     assert pusher_js.states() == ["connected", "disconnected", "connecting", "connected"]
@@ -118,12 +119,12 @@ async def test_expired_token_brings_the_client_back_with_a_fresh_one(
 ) -> None:
     """4101 before the token's end: pusher-js reconnects, asks its provider, and hears on."""
     server = await start_server(BELLHOP_EXPIRY_SPREAD_S="1")
-    short = token(exp=int(time.time()) + 3)
+    short = own_token(exp=int(time.time()) + 3)
     await pusher_js.open(server, token=short, sub="staff-1")
     await pusher_js.tell("signin")
     await pusher_js.subscribed(ROOMS)
     before = (await pusher_js.standing())["socket_id"]
-    await pusher_js.tell("token", value=token())
+    await pusher_js.tell("token", value=own_token())
     await pusher_js.until("error", code=4101)
     await pusher_js.until("event", channel=ROOMS, event=SUCCEEDED)
     await server.publish(ROOMS, room_updated("after"))

@@ -21,7 +21,7 @@ async def get(server: Server, path: str, **headers: str) -> httpx.Response:
 async def figures(server: Server) -> dict[str, float]:
     """Return the metrics without labels."""
     lines = (await get(server, "/metrics")).text.splitlines()
-    pairs = (line.split() for line in lines if not line.startswith("#"))
+    pairs = (line.rsplit(maxsplit=1) for line in lines if not line.startswith("#"))
     return {name: float(value) for name, value in pairs}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from server.broker.interface import Receipt
-from server.broker.message import Publication
+from server.broker.message import Announcement, Publication
 
 
 class Desk:
@@ -15,12 +15,16 @@ class Desk:
         self.ready = True
         self.published: list[Publication] = []
         self.futures: list[asyncio.Future[Receipt]] = []
+        self.announced: list[tuple[str, str, Announcement]] = []
 
     def publish(self, publication: Publication) -> asyncio.Future[Receipt]:
         self.published.append(publication)
         future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self.futures.append(future)
         return future
+
+    def announce(self, app_id: str, channel: str, announcement: Announcement) -> None:
+        self.announced.append((app_id, channel, announcement))
 
     def watch(self, app_id: str, channel: str) -> bool:
         raise AssertionError("a publisher does not listen")

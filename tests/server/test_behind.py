@@ -46,6 +46,21 @@ def test_outbox_keeps_in_order_while_paused(outbox: Outbox, wire: Wire) -> None:
     assert (wire.written, outbox.waiting_bytes) == ([b"abcd", b"e"], 0)
 
 
+def test_outbox_owes_what_was_missed_however_much_it_is(outbox: Outbox, wire: Wire) -> None:
+    """In order, and beside what may wait: whoever was closed for it would come back to the same."""
+    outbox.owe(b"at once")
+    outbox.pause()
+    assert outbox.send(b"ab")
+    outbox.owe(b"much more than ten bytes")
+    assert outbox.send(b"cdefghij")
+    assert (wire.written, outbox.waiting_bytes) == ([b"at once"], 10)
+    outbox.resume()
+    assert wire.written[1:] == [b"abmuch more than ten bytescdefghij"]
+    outbox.close()
+    outbox.owe(b"x")
+    assert len(wire.written) == 2
+
+
 def test_outbox_resumes_with_nothing_to_write(outbox: Outbox, wire: Wire) -> None:
     """A pause in which nothing came leaves no trace."""
     outbox.pause()

@@ -10,7 +10,7 @@ import pytest
 
 from channels_spec.reading import load_contract
 from server.broker.interface import Receipt
-from server.broker.message import Publication
+from server.broker.message import Announcement, Publication
 from server.errors import PublishRefused
 from server.publisher import ContractMode, Event, Publisher
 from tests.harness import ROOMS, room_updated
@@ -24,6 +24,9 @@ class NoBroker:
     ready = True
 
     def publish(self, publication: Publication) -> asyncio.Future[Receipt]:
+        raise NotImplementedError
+
+    def announce(self, app_id: str, channel: str, announcement: Announcement) -> None:
         raise NotImplementedError
 
     def watch(self, app_id: str, channel: str) -> bool:

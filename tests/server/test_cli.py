@@ -14,7 +14,6 @@ import jwt
 import pytest
 
 from server.cli import main
-from server.config import NOT_YET
 from server.demo.keys import DEMO_JWT_SECRET, DEMO_SECRET
 from tests.harness import DEADLINE_S, JWT_SECRET, Server, environment
 
@@ -132,14 +131,6 @@ MISCONFIGURED: dict[str, tuple[dict[str, str], str]] = {
     "Redis's port": ({"REDIS_URL": "redis://127.0.0.1:x"}, "redis.url (REDIS_URL)"),
     "no Redis": ({"REDIS_URL": "redis://127.0.0.1:1"}, "redis.url (REDIS_URL)"),
 }
-
-
-@pytest.mark.parametrize("name", NOT_YET)
-def test_setting_that_is_not_used_yet_is_told_and_passed_over(bellhop: Bellhop, name: str) -> None:
-    """Whoever sets it learns that nothing comes of it, and the command goes on."""
-    outcome = bellhop("check", **{name: "1"})
-    assert (outcome.code, outcome.err) == (0, f"bellhop: {name}: this version does not use it\n")
-    assert outcome.out.startswith("configuration is good")
 
 
 @pytest.mark.parametrize("mistake", MISCONFIGURED)

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, SecretStr
 
+from auth.principal import DEFAULT_CLAIM_NAMES
 from server.config import (
     ENVIRONMENT,
     AppSettings,
     RedisSettings,
     Settings,
+    WebhookSettings,
     load_settings,
     named,
     read_settings,
@@ -31,6 +34,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "BELLHOP_REDIS_PREFIX": ("b:", "b:"),
     "BELLHOP_JWT_SECRET": ("s" * 32, SecretStr("s" * 32)),
     "BELLHOP_JWT_PUBLIC_KEY": ("key.pem", "key.pem"),
+    "BELLHOP_JWT_JWKS_URL": ("https://id.example/keys", "https://id.example/keys"),
     "BELLHOP_JWT_ISSUER": ("https://id.example", "https://id.example"),
     "BELLHOP_JWT_AUDIENCE": ("desk", "desk"),
     "BELLHOP_JWT_LEEWAY_S": ("1.5", 1.5),
@@ -49,7 +53,11 @@ VALUES: dict[str, tuple[str, Any]] = {
     "BELLHOP_HISTORY_S": ("60", 60),
     "BELLHOP_HISTORY_EVENTS": ("10", 10),
     "BELLHOP_DEDUPE_S": ("20", 20),
+    "BELLHOP_SESSION_S": ("600", 600),
+    "BELLHOP_REVOCATION_S": ("3600", 3600),
     "BELLHOP_DRAIN_S": ("3", 3.0),
+    "BELLHOP_AUTHORIZER_URL": ("https://b.example/may", "https://b.example/may"),
+    "BELLHOP_WEBHOOK_URL": ("https://b.example/hook", "https://b.example/hook"),
     "BELLHOP_METRICS_TOKEN": ("m", SecretStr("m")),
 }
 APP = {"PUSHER_APP_ID": "1", "PUSHER_KEY": "k", "PUSHER_SECRET": "s"}
@@ -100,9 +108,10 @@ def paths(model: type[BaseModel] = Settings, before: str = "") -> dict[str, Any]
     """Return every setting's path and default."""
     found: dict[str, Any] = {}
     for name, field in model.model_fields.items():
-        section = AppSettings if name == "app" else type(field.default)
+        tables: dict[str, type] = {"app": AppSettings, "webhooks": WebhookSettings}
+        section = tables.get(name, type(field.default))
         if issubclass(section, BaseModel):
-            found |= paths(section, f"{name}.")
+            found |= paths(section, f"{before}{name}.")
         else:
             found[before + name] = field.default
     return found
@@ -119,10 +128,14 @@ def test_settings_have_the_documented_defaults() -> None:
         "redis": {"url": None, "prefix": "bellhop:"},
         "jwt": {
             "secret": None,
+            "secrets": (),
             "public_key": None,
+            "public_keys": (),
+            "jwks_url": None,
             "issuer": None,
             "audience": None,
             "leeway_s": 0,
+            "claims": asdict(DEFAULT_CLAIM_NAMES),
         },
         "allowed_origins": (),
         "contract": {"file": None, "mode": "warn", "unlisted_channels": "refuse"},
@@ -133,16 +146,33 @@ def test_settings_have_the_documented_defaults() -> None:
             "ping_s": 20,
             "expiry_spread_s": 30,
         },
-        "history": {"seconds": 120, "events": 1000, "dedupe_s": 600},
+        "history": {"seconds": 120, "events": 1000, "dedupe_s": 600, "session_s": 86_400},
         "server": {
             "host": "127.0.0.1",
             "port": 6001,
             "uds": None,
             "ssl_certfile": None,
             "ssl_keyfile": None,
+            "trusted_proxies": (),
             "drain_s": 30,
             "log_level": "info",
         },
+        "walls": {
+            "handshakes_per_s": 100,
+            "handshakes_burst": 2_000,
+            "failures_per_s": 20,
+            "failures_burst": 1_000,
+            "user_handshakes_per_s": 20,
+            "user_handshakes_burst": 200,
+            "user_connections": 100,
+            "messages_per_s": 50,
+            "messages_burst": 200,
+            "publishes_per_s": 1000,
+            "publishes_burst": 100_000,
+        },
+        "authorizer": {"url": None, "deadline_s": 3, "cache_s": 5},
+        "revocation_s": 86_400,
+        "webhook_url": None,
         "metrics_token": None,
     }
 
@@ -247,6 +277,8 @@ def test_all_problems_are_told_in_one_go() -> None:
         ("BELLHOP_PING_S", "0.5"),
         ("BELLHOP_HISTORY_S", "0"),
         ("BELLHOP_DEDUPE_S", "0"),
+        ("BELLHOP_SESSION_S", "0"),
+        ("BELLHOP_REVOCATION_S", "0"),
         ("BELLHOP_REQUIRE_TOKEN", "perhaps"),
         ("BELLHOP_UNLISTED_CHANNELS", "open"),
         ("BELLHOP_DRAIN_S", "-5"),
@@ -333,5 +365,5 @@ def test_every_setting_is_documented_with_its_default() -> None:
     for path, default in paths().items():
         if isinstance(default, bool):
             assert documented[path] == str(default).lower()
-        elif isinstance(default, int | float | str):
+        elif isinstance(default, int | float | str) and default != "":
             assert documented[path] == f"{default}", path

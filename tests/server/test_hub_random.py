@@ -16,10 +16,11 @@ from hypothesis.stateful import (
 )
 
 from auth.access import Grant
-from server.hub import Key
+from server.channels import Key
+from server.protocol.presence import Entered
 from tests.server.room import Client, Room
 
-KEYS: tuple[Key, ...] = (("1", "staff-hotel-1"), ("2", "staff-hotel-1"))
+KEYS: tuple[Key, ...] = (("1", "staff-hotel-1"), ("1", "staff-hotel-2"))
 GRANTS = (
     Grant(views=(("a", "staff"),)),
     Grant(views=(("a", "finance"),)),
@@ -43,16 +44,24 @@ def seen_by(grant: Grant, text: str, views: str, hotel: str) -> str | None:
 
 
 class HubMachine(RuleBasedStateMachine):
-    """Clients come, move, go, fall behind; events come; the broker takes its time."""
+    """Clients come, move, go, fall behind; events come; the broker takes its time.
+
+    What a client hears begins at the moment when the broker lets it in, however late the answer.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.room = Room()
         self.count = 0
         self.clients: list[Client] = []
-        # What each (client, key) may hear, and whether it has joined yet.
+        # What each (client, key) may hear, and how far it has come.
         self.grants: dict[Joined, Grant] = {}
+        self.held: set[Joined] = set()
+        self.entered: dict[Joined, Entered] = {}
         self.admitted: set[Joined] = set()
+        self.numbers = dict.fromkeys(KEYS, 0)
+        # How much of what is due to a subscriber waits for the broker's answer.
+        self.unwritten: dict[Joined, int] = {}
         self.expected: dict[Client, dict[Key, list[str]]] = {}
 
     subscriptions: Bundle[Joined] = Bundle("subscriptions")
@@ -60,12 +69,16 @@ class HubMachine(RuleBasedStateMachine):
     @initialize(target=subscriptions, grants=st.tuples(*[st.sampled_from(GRANTS)] * 4))
     def connect(self, grants: tuple[Grant, ...]) -> MultipleResults[Joined]:
         for number, grant in enumerate(grants):
-            client = self.room.client(f"1.{number}", limit=10**9)
+            client = self.room.client(f"1.{number}", limit=10**9, enters=False)
             self.clients.append(client)
             self.expected[client] = {}
             self.grants[client, KEYS[0]] = grant
             client.join(grant, KEYS[0])
-        self.admit(KEYS[0])
+        self.hold(KEYS[0])
+        # Half of them are there already, the others on their way in.
+        for subscription in list(self.grants)[:2]:
+            self.broker_lets_in(subscription)
+            self.broker_answers(subscription)
         return multiple(*self.grants)
 
     @rule(listens=st.booleans())
@@ -85,21 +98,47 @@ class HubMachine(RuleBasedStateMachine):
         self.grants[client, key] = grant
         client.join(grant, key)
         if self.room.listens:
-            self.admit(key)
+            self.hold(key)
         return (client, key)
 
     @rule(key=st.sampled_from(KEYS))
     def broker_confirms(self, key: Key) -> None:
         self.room.hub.watched(*key)
-        self.admit(key)
+        self.hold(key)
 
-    def admit(self, key: Key) -> None:
-        self.admitted |= {subscription for subscription in self.grants if subscription[1] == key}
+    def hold(self, key: Key) -> None:
+        there = self.entered.keys() | self.admitted
+        self.held |= {each for each in self.grants if each[1] == key and each not in there}
+
+    @rule(subscription=subscriptions)
+    def broker_lets_in(self, subscription: Joined) -> None:
+        if subscription in self.held:
+            self.held.discard(subscription)
+            self.entered[subscription] = Entered(self.numbers[subscription[1]], "e")
+
+    @rule(subscription=subscriptions)
+    def broker_answers(self, subscription: Joined) -> None:
+        if subscription in self.entered:
+            client, key = subscription
+            client.admit(self.entered.pop(subscription), key)
+            self.unwritten.pop(subscription, None)
+            self.admitted.add(subscription)
+
+    @rule(subscription=subscriptions)
+    def broker_answers_again(self, subscription: Joined) -> None:
+        """Nobody is admitted twice, nor before his time."""
+        if subscription in self.admitted:
+            client, key = subscription
+            client.admit(Entered(), key)
 
     @rule(subscription=consumes(subscriptions))
     def leave(self, subscription: Joined) -> None:
         client, key = subscription
         del self.grants[subscription]
+        self.held.discard(subscription)
+        if self.entered.pop(subscription, None) is not None:
+            # Let in, but gone before anything was written.
+            self.owed(client, key)
         self.admitted.discard(subscription)
         client.leave(key)
 
@@ -113,12 +152,28 @@ class HubMachine(RuleBasedStateMachine):
     def publish(self, key: Key, events: list[tuple[str, str, str]]) -> None:
         for views, hotel, exclude in events:
             self.count += 1
+            self.numbers[key] += 1
             text = f"{key[0]}/{key[1]}/{self.count}"
-            self.room.publish(text, views=views, hotel=hotel, exclude=exclude, key=key)
-            for client, joined in self.admitted:
+            self.room.publish(
+                text,
+                views=views,
+                hotel=hotel,
+                exclude=exclude,
+                key=key,
+                number=self.numbers[key],
+            )
+            for client, joined in (*self.admitted, *self.entered):
                 frame = seen_by(self.grants[client, joined], text, views, hotel)
                 if joined == key and client.socket_id != exclude and frame is not None:
                     self.expected[client].setdefault(key, []).append(frame)
+                    if (client, joined) in self.entered:
+                        self.unwritten[client, joined] = self.unwritten.get((client, joined), 0) + 1
+
+    def owed(self, client: Client, key: Key) -> None:
+        """Take back what was due to a subscriber that left while it was held back."""
+        count = self.unwritten.pop((client, key), 0)
+        if count:
+            del self.expected[client][key][-count:]
 
     @rule()
     def turn_ends(self) -> None:
@@ -148,10 +203,13 @@ class HubMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """In the end everybody has got all of it."""
+        for subscription in list(self.entered):
+            self.broker_answers(subscription)
         self.room.turn()
         for client in self.clients:
             client.outbox.resume()
-            assert by_channel(client) == self.expected[client]
+            due = {key: frames for key, frames in self.expected[client].items() if frames}
+            assert by_channel(client) == due
 
 
 def by_channel(client: Client) -> dict[Key, list[str]]:

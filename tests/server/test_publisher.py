@@ -9,9 +9,15 @@ from typing import Any
 
 import pytest
 
+from channels_spec.contract import Moves
 from channels_spec.faults import Fault
 from server.broker.interface import Receipt
-from server.broker.message import Publication, SplicedFrame, decode
+from server.broker.message import (
+    Move,
+    Publication,
+    SplicedFrame,
+    decode,
+)
 from server.errors import BrokerUnavailable, PublishRefused
 from server.publisher import ContractMode, Event, Publisher
 from tests.broker.script import written
@@ -21,6 +27,16 @@ from tests.server.desk import Desk
 
 ROOMS = "grand.rooms"
 LIMIT = 10_240
+
+
+def _moves() -> Moves:
+    match = CONTRACT.match(ROOMS)
+    assert match is not None
+    (moves,) = [spec.moves for spec in match.family.events.values() if spec.moves is not None]
+    return moves
+
+
+MOVES = _moves()
 
 
 def publisher(
@@ -77,6 +93,7 @@ def test_contract_event_becomes_a_publication() -> None:
         exclude="1.2",
         filter_values=(("room_number", "12"),),
         numbered=True,
+        move=Move(MOVES, "room_updated", "grand", "12", "CLEANING_IN_PROGRESS"),
     )
     assert len(publication.frames) == 1
     due = {**body, "meta": {**body["meta"], "sequence": 9, "epoch": "ab"}}
@@ -171,11 +188,15 @@ def test_warning_is_counted_and_never_refused() -> None:
 def test_counted_violations_are_bounded() -> None:
     """A producer chooses the event's name: it cannot fill the memory with names."""
     by = publisher(ContractMode.WARN)
-    for number in range(10_001):
-        by.violations["grand", f"event_{number}", "/type"] = 1
-    before = len(by.violations)
-    by.prepare(Event("1", ROOMS, None, {**room(), "type": "room_painted"}))
-    assert len(by.violations) == before
+    names = [f"event_{number}" for number in range(1_100)]
+    for name in names:
+        by.prepare(Event("1", ROOMS, None, {**room(), "type": name}))
+    assert len(by.violations) == 1_001
+    assert by.violations["grand", names[0], "/type"] == 1
+    assert by.violations["", "", "other"] == 100
+    # What is counted apart goes on being counted apart.
+    by.prepare(Event("1", ROOMS, None, {**room(), "type": names[0]}))
+    assert by.violations["grand", names[0], "/type"] == 2
 
 
 @pytest.mark.parametrize("mode", ContractMode)
@@ -315,6 +336,14 @@ def test_event_to_a_user_needs_no_contract() -> None:
     """`#server-to-user-ID` is Pusher's own, whatever becomes of other unlisted channels."""
     publication = publisher().prepare(Event("1", "#server-to-user-12", "y", "hello"))
     assert publication.views == (("plain", 0),)
+
+
+@pytest.mark.parametrize("channel", ["cache-x", "private-cache-x", "presence-cache-x", "x"])
+def test_event_of_a_cache_channel_is_kept_as_its_last(channel: str) -> None:
+    """By the name's beginning alone; every other channel keeps none."""
+    publication = publisher(serves_unlisted=True).prepare(Event("1", channel, "y", "z"))
+    assert publication.cached is (channel != "x")
+    assert publication.replayed
 
 
 # --- publishing ----------------------------------------------------------------------------------

@@ -93,6 +93,7 @@ _KINDS: Final = (
     "subscribe",
     "unsubscribe",
     *("sign", "pause", "resume", "broker is slow", "broker confirms"),
+    *("entrance is slow", "entrance answers"),
 )
 _FILTERS: Final = st.sampled_from(
     [
@@ -113,6 +114,10 @@ class Subscription:
     own: bool
     """Whether the rights are those of the connection's token, and change with it."""
     admitted: bool = False
+    answered: bool = False
+    """Whether the broker's word has come that it is in; until then events are held back."""
+    held: set[str] = field(default_factory=set)
+    """What it gets then, if it is still there."""
     wanted: dict[str, set[str]] = field(default_factory=dict)
 
 
@@ -124,6 +129,8 @@ class Listener:
         self.rights = rights
         self.parked: list[str] = []
         self.subscriptions: dict[str, Subscription] = {}
+        self.lost: set[str] = set()
+        """Channels whose right has ended; they come back with it."""
         self.gone = False
         self.falls_behind = falls_behind
         self.due: set[str] = set()
@@ -137,14 +144,17 @@ class Listener:
         if self.rights is None:
             self.parked.append(channel)
         elif may_subscribe(self.rights, where):
+            self.lost.discard(channel)
             self.subscriptions[channel] = Subscription(self.rights, own=True)
 
     def signed(self, where: Place, channel: str, rights: Rights) -> None:
         if channel not in self.subscriptions and may_subscribe(rights, where):
+            self.lost.discard(channel)
             self.subscriptions[channel] = Subscription(rights, own=False)
 
     def unsubscribe(self, channel: str) -> None:
         self.subscriptions.pop(channel, None)
+        self.lost.discard(channel)
         self.parked = [parked for parked in self.parked if parked != channel]
 
     def renew(self, places: dict[str, Place], rights: Json) -> None:
@@ -157,6 +167,9 @@ class Listener:
                 subscription.rights = rights
             elif subscription.own:
                 del self.subscriptions[channel]
+                self.lost.add(channel)
+        for channel in sorted(self.lost):
+            self.subscribe(places[channel], channel)
         parked, self.parked = self.parked, []
         for channel in parked:
             self.subscribe(places[channel], channel)
@@ -172,8 +185,9 @@ class Listener:
             return
         shown = seen(said, where, view)
         self.allowed |= shown
-        if not (self.falls_behind and "x-bellhop-conflate" in message):
-            self.due |= shown
+        if self.falls_behind and "x-bellhop-conflate" in message:
+            return
+        (self.due if subscription.answered else subscription.held).update(shown)
 
 
 class Telling:
@@ -203,6 +217,7 @@ class Telling:
                 self.step("subscribe", number, channel)
         for kind, *more in self.story.steps:
             self.step(kind, *more)
+        self.step("entrance answers")
         self.stage.turn()
         for listener in self.listeners:
             listener.socket.session.outbox.resume()
@@ -220,13 +235,26 @@ class Telling:
             case "broker confirms":
                 self.stage.confirms_at_once = True
                 self.stage.confirm()
+            case "entrance is slow":
+                self.stage.answers_at_once = False
+            case "entrance answers":
+                self.stage.answers_at_once = True
+                self.stage.settle()
             case _:
                 number, *rest = more
                 self.of_one(self.listeners[number], kind, *rest)
         for listener in self.listeners:
-            for channel, subscription in listener.subscriptions.items():
-                if (listener.socket.app.id, channel) in self.stage.listening:
-                    subscription.admitted = True
+            self.see(listener)
+
+    def see(self, listener: Listener) -> None:
+        """Note who is in by now."""
+        for channel, subscription in listener.subscriptions.items():
+            if (listener.socket.app.id, channel) in self.stage.listening:
+                subscription.admitted = True
+            if subscription.admitted and self.stage.answers_at_once:
+                subscription.answered = True
+                listener.due |= subscription.held
+                subscription.held.clear()
 
     def of_one(self, listener: Listener, kind: str, *more: Any) -> None:
         socket = listener.socket

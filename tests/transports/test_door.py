@@ -1,27 +1,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from auth.apps import App, AppRegistry
-from auth.errors import TokenInvalid
-from auth.origins import OriginPolicy
+from auth.apps import App, AppRegistry, Limits
+from auth.errors import AuthError, TokenInvalid
+from auth.origins import OriginPolicy, Origins
 from auth.principal import Principal
 from channels_spec.pusher import PROTOCOL_VERSIONS, CloseCode
-from server.protocol.connection import Way
 from server.protocol.rules import Rules
-from server.session import Surroundings
+from server.protocol.way import Way
 from server.transports.door import Door, Entered, Handshake, Turned, cookie_token
-from server.wheel import Wheel
 from tests.people import CONTRACT, NOW, staff
+from tests.server.around import surroundings
 from tests.server.room import Room, Wire
 
 HOST = "desk.example.com"
 HERE = {"host": HOST}
 PAGE = {**HERE, "origin": f"https://{HOST}"}
 OPEN = "/app/key-1?protocol=7"
+CONNECTIONS = 7
+"""Of each app, on all nodes."""
 
 
 class Tokens:
@@ -32,6 +34,9 @@ class Tokens:
         if not token.endswith(".ok"):
             raise TokenInvalid(f"bad token {token!r}")
         return staff("grand", sub=token.removesuffix(".ok"))
+
+    def verify_later(self, token: str, answer: Callable[[Principal | AuthError], None]) -> None:
+        raise AssertionError("every key is known here")
 
 
 class Line:
@@ -49,16 +54,18 @@ class Line:
 
 
 def door(*origins: str) -> Door:
-    """Return a door to three apps, one of them disabled."""
+    """Return a door to apps, one of them disabled and one that is full."""
     apps = [
         App("1", "key-1", "s"),
         App("2", "key 2/ä", "s"),
         App("3", "key-3", "s", enabled=False),
+        App("4", "key-4", "s", limits=Limits(max_connections=CONNECTIONS)),
+        App("5", "key-5", "s", limits=Limits(max_connections=CONNECTIONS + 1)),
     ]
-    around = Surroundings(
-        Room().hub, Wheel(lambda: NOW), Tokens(), Rules(CONTRACT), clock=lambda: NOW
-    )
-    return Door(AppRegistry(apps), OriginPolicy(origins), around)
+    registry = AppRegistry(apps)
+    around = surroundings(Room().hub, Tokens(), Rules(CONTRACT))
+    allowed = Origins(OriginPolicy(origins), registry)
+    return Door(registry, allowed, around, connections=lambda _: CONNECTIONS)
 
 
 def enter(target: str, headers: dict[str, str] | None = None, *origins: str) -> Entered | Turned:
@@ -325,3 +332,11 @@ def test_entered_greets_the_client() -> None:
     assert json.loads(frame["data"])["socket_id"] == outcome.session.socket_id
     assert outcome.session.principal == staff("grand", sub="a")
     assert line.closed is None
+
+
+def test_door_turns_away_who_is_one_too_many() -> None:
+    """The bound is the app's, on all nodes; 4100, so that the client comes back."""
+    assert enter("/app/key-4?protocol=7") == Turned(
+        CloseCode.OVER_CAPACITY, f"the app has its {CONNECTIONS} connections"
+    )
+    assert isinstance(enter("/app/key-5?protocol=7"), Entered)

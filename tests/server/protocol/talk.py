@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from auth.apps import App
 from auth.channel_auth import sign_channel
 from auth.principal import Principal
 from auth.user_auth import sign_user
-from server.protocol.connection import Connection, Way
-from server.protocol.effects import Effect, Send
+from server.protocol.connection import Connection
+from server.protocol.effects import Admit, Effect, Enter, Join, Send
+from server.protocol.presence import Entered, Member, Past
 from server.protocol.rules import Rules
+from server.protocol.subscription import Subscription
+from server.protocol.way import Way
 from tests.people import APP, CONTRACT, NOW
 
 SOCKET_ID: Final = "12.34"
@@ -35,9 +39,20 @@ def _frame(text: bytes) -> dict[str, Any]:
 class Talk:
     """One connection and the time; every method returns the effects, decoded."""
 
-    def __init__(self, rules: Rules = RULES, *, spread: float = 0.0) -> None:
+    def __init__(
+        self,
+        rules: Rules = RULES,
+        *,
+        spread: float = 0.0,
+        app: App = APP,
+        instance: str | None = None,
+    ) -> None:
         self.now = NOW
-        self.connection = Connection(SOCKET_ID, APP, rules, spread=spread, now=NOW)
+        self.connection = Connection(
+            SOCKET_ID, app, rules, spread=spread, now=NOW, instance=instance
+        )
+        self.asked: dict[str, Subscription] = {}
+        """What the broker was last asked to let in, by channel."""
 
     def open(self, principal: Principal | None = None, way: Way = Way.PATH) -> list[Any]:
         return decoded(self.connection.open(principal, way, self.now))
@@ -59,11 +74,40 @@ class Talk:
         return self.say("pusher:unsubscribe", {"channel": channel})
 
     def joined(self, channel: str) -> list[Any]:
-        return decoded(self.connection.joined(channel))
+        """Let the node listen to a channel."""
+        return self.asking(self.connection.joined(channel))
+
+    def asking(self, effects: list[Effect]) -> list[Any]:
+        """Remember what the broker is asked, and return the effects, decoded."""
+        for effect in effects:
+            if isinstance(effect, Enter):
+                self.asked[effect.channel] = effect.subscription
+        return decoded(effects)
+
+    def entered(
+        self, channel: str, entered: Entered | None = None, past: Past | None = None
+    ) -> list[Any]:
+        """Have the broker let in what it was last asked to; a member is alone at first."""
+        subscription = self.asked[channel]
+        if entered is None:
+            entered = alone(subscription.member)
+        return decoded(self.connection.entered(channel, subscription, entered, past or Past()))
+
+    def refused(self, channel: str, reason: str) -> list[Any]:
+        """Have the broker refuse what it was last asked to let in."""
+        return decoded(self.connection.refused(channel, self.asked[channel], reason))
+
+    def arrive(self, channel: str) -> list[Any]:
+        """Let the node listen and the broker let in: what follows a `Join`."""
+        (enter,) = self.joined(channel)
+        assert isinstance(enter, Enter)
+        assert enter.channel == channel
+        return self.entered(channel)
 
     def hear(self, channel: str) -> list[Any]:
-        """Subscribe and let the node listen: the whole way to success."""
-        return self.subscribe(channel) + self.joined(channel)
+        """Subscribe, and whatever follows, the whole way to success."""
+        effects = self.subscribe(channel)
+        return effects + (self.arrive(channel) if isinstance(effects[-1], Join) else [])
 
     def signin(self, user: Any) -> list[Any]:
         """Sign in with the app's signature."""
@@ -82,9 +126,23 @@ class Talk:
         (asked,) = self.say("bellhop:auth", {"token": JWT})
         return decoded(self.connection.token_verified(asked, principal, self.now))
 
+    def revoked(self) -> list[Any]:
+        """Learn that what is revoked has changed."""
+        return decoded(self.connection.revoked(self.now))
+
     def tick(self, after_s: float = 0.0) -> list[Any]:
         self.now += after_s
         return decoded(self.connection.tick(self.now))
+
+
+def alone(member: Member | None) -> Entered:
+    """Return what a first subscriber learns: of itself, where it is a member."""
+    return Entered(version=1, roster=(member,)) if member is not None else Entered()
+
+
+def heard(channel: str) -> list[Any]:
+    """Return what follows when the broker lets a first subscriber in that is no member."""
+    return [succeeded(channel), Admit(channel, Entered())]
 
 
 def succeeded(channel: str, data: Any = None) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def told(admitted: Admitted | None) -> dict[str, Any]:
     return {
         "grant": subscription.grant,
         "by_principal": subscription.by_principal,
-        "member": (member.user_id, member.user_info) if member is not None else None,
+        "member": (member.user_id, json.loads(member.user_info)) if member is not None else None,
         "proven": admitted.proven,
         "expires_at": admitted.expires_at,
     }
@@ -195,7 +195,7 @@ def test_presence_channel_is_refused_when_nobody_is_named() -> None:
 def test_presence_channel_is_refused_when_user_info_cannot_be_sent_on() -> None:
     """What can be read but not written again must not fail where others wait for it."""
     deep: Any = 1
-    for _ in range(252):
+    for _ in range(300):
         deep = [deep]
     for who, data in ((speaker(), {"user_id": 1, "user_info": deep}), (speaker(user_id="1"), None)):
         informed = Speaker(APP, SOCKET_ID, None, who.user_id, deep, may_yet_authenticate=True)

@@ -67,8 +67,13 @@ COMMANDS: list[tuple[Any, Command]] = [
     ({"event": "bellhop:auth", "data": "{}"}, Renew("")),
     (
         {"event": "client-typing", "channel": "private-x", "data": {"a": 1}},
-        ClientEvent("client-typing", "private-x"),
+        ClientEvent("client-typing", "private-x", {"a": 1}),
     ),
+    (
+        {"event": "client-typing", "channel": "private-x", "data": "words"},
+        ClientEvent("client-typing", "private-x", "words"),
+    ),
+    ({"event": "client-x", "channel": "private-x"}, ClientEvent("client-x", "private-x", None)),
 ]
 
 MALFORMED = [

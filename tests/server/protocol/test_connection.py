@@ -1,34 +1,45 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from auth.access import PLAIN_GRANT, Grant
-from channels_spec.pusher import CloseCode
-from server.protocol.connection import MAX_PARKED, MAX_PARKED_BYTES, MAX_SUBSCRIPTIONS, Way
-from server.protocol.effects import Close, Join, Leave
+from auth.apps import Limits
+from channels_spec.pusher import CloseCode, kind_of
+from server.protocol.effects import Admit, Close, Enter, Join, Leave, MissedCache
+from server.protocol.presence import Entered, Member
 from server.protocol.rules import Rules
-from tests.people import CONTRACT, guest, staff
+from server.protocol.way import Way
+from tests.people import APP, CONTRACT, staff
 from tests.server.protocol.talk import (
     PUSHER,
     ROOMS,
     SOCKET_ID,
     Talk,
-    authenticated,
+    heard,
     refused,
     succeeded,
 )
 
 GRANT = Grant(views=(("grand", "staff"),))
+MAX_SUBSCRIPTIONS = APP.limits.max_subscriptions
 GREETING = {
     "event": "pusher:connection_established",
     "data": {"socket_id": SOCKET_ID, "activity_timeout": 30},
 }
-PING: dict[str, Any] = {"event": "pusher:ping", "data": {}}
 PONG: dict[str, Any] = {"event": "pusher:pong", "data": {}}
-LATE = Close(CloseCode.AUTH_TIMEOUT, "nobody authenticated in time")
-CROWDED = Close(CloseCode.OVER_CAPACITY, "too many subscribes before anybody authenticated")
+
+
+DESK = "presence-grand.front-desk"
+ZOE = Member("staff-1", '{"name":"Zoë"}'.encode())
+
+
+def subscribe(channel: str) -> bytes:
+    """Return the message that asks for a channel."""
+    return json.dumps({"event": "pusher:subscribe", "data": {"channel": channel}}).encode()
 
 
 def staff_talk(rules: Rules = PUSHER) -> Talk:
@@ -68,7 +79,7 @@ def test_ping_is_answered_and_pong_is_not() -> None:
 
 @pytest.mark.parametrize("joined", [True, False])
 def test_client_event_is_refused_on_its_channel(joined: bool) -> None:  # noqa: FBT001
-    """No family allows client events: the error names the channel, and nothing closes."""
+    """A family that allows none: the error names the channel, and nothing closes."""
     talk = staff_talk()
     if joined:
         talk.hear("private-grand.rooms")
@@ -94,21 +105,26 @@ def test_malformed_message_is_answered_and_the_connection_goes_on() -> None:
 
 
 def test_subscription_succeeds_when_the_node_listens() -> None:
-    """Success is told only once no event can be missed any more."""
+    """Success is told only once no event can be missed and the broker has let the client in."""
     talk = staff_talk()
     assert talk.subscribe(ROOMS) == [Join(ROOMS, GRANT)]
     assert talk.connection.channels == [ROOMS]
-    assert talk.joined(ROOMS) == [succeeded(ROOMS)]
+    assert talk.joined(ROOMS) == [Enter(ROOMS, talk.asked[ROOMS])]
+    entered = Entered(number=7, epoch="ab", version=3)
+    assert talk.entered(ROOMS, entered) == [succeeded(ROOMS), Admit(ROOMS, entered)]
 
 
 def test_subscribe_is_idempotent() -> None:
-    """Asked again, nothing joins twice; what has succeeded is told again."""
+    """Asked again, nothing joins or enters twice; what has succeeded is told again."""
     talk = staff_talk()
     talk.subscribe(ROOMS)
     assert talk.subscribe(ROOMS) == []
-    assert talk.joined(ROOMS) == [succeeded(ROOMS)]
+    assert len(talk.joined(ROOMS)) == 1
+    assert talk.subscribe(ROOMS) == []
+    assert talk.joined(ROOMS) == []
+    assert talk.entered(ROOMS) == heard(ROOMS)
     assert talk.subscribe(ROOMS) == [succeeded(ROOMS)]
-    assert talk.joined(ROOMS) == [succeeded(ROOMS)]
+    assert talk.joined(ROOMS) == []
 
 
 def test_unsubscribe_leaves_and_is_idempotent() -> None:
@@ -119,27 +135,121 @@ def test_unsubscribe_leaves_and_is_idempotent() -> None:
     assert talk.unsubscribe(ROOMS) == [Leave(ROOMS)]
     assert talk.unsubscribe(ROOMS) == []
     assert talk.connection.channels == []
-    assert talk.hear(ROOMS) == [Join(ROOMS, GRANT), succeeded(ROOMS)]
+    assert talk.hear(ROOMS) == [Join(ROOMS, GRANT), *heard(ROOMS)]
 
 
-def test_unsubscribe_takes_effect_once_joined_when_it_came_before() -> None:
-    """A subscribe cancelled on its way leaves as soon as it has joined, without a success."""
+@pytest.mark.parametrize("far", ["joining", "entering"])
+def test_unsubscribe_leaves_at_once_when_it_came_before_success(far: str) -> None:
+    """A subscribe cancelled on its way has left, and what the broker answers then is nothing."""
     talk = staff_talk()
     talk.subscribe(ROOMS)
-    assert talk.unsubscribe(ROOMS) == []
-    assert talk.connection.channels == [ROOMS]
-    assert talk.joined(ROOMS) == [Leave(ROOMS)]
+    if far == "entering":
+        talk.joined(ROOMS)
+    assert talk.unsubscribe(ROOMS) == [Leave(ROOMS)]
     assert talk.connection.channels == []
+    if far == "entering":
+        assert talk.entered(ROOMS) == []
+        assert talk.refused(ROOMS, "full") == []
     assert talk.joined(ROOMS) == []
 
 
-def test_roster_subscription_tells_the_member_of_itself() -> None:
-    """Presence data is there, or pusher-js throws."""
+def test_answer_for_a_subscription_before_is_nothing_to_the_one_after() -> None:
+    """Left and asked for again, a channel waits for an answer of its own."""
+    talk = staff_talk()
+    talk.subscribe(ROOMS)
+    talk.joined(ROOMS)
+    before = talk.asked[ROOMS]
+    talk.unsubscribe(ROOMS)
+    assert talk.subscribe(ROOMS) == [Join(ROOMS, GRANT)]
+    assert talk.connection.entered(ROOMS, before, Entered()) == []
+    assert talk.connection.refused(ROOMS, before, "full") == []
+    assert talk.arrive(ROOMS) == heard(ROOMS)
+
+
+def test_roster_is_told_as_the_broker_knows_it() -> None:
+    """The client finds itself and the others; on other channels there is no roster."""
     talk = Talk()
     talk.open(staff("grand", name="Zoë"))
-    channel = "presence-grand.front-desk"
-    roster = {"presence": {"ids": ["staff-1"], "hash": {"staff-1": {"name": "Zoë"}}, "count": 1}}
-    assert talk.hear(channel) == [Join(channel, GRANT), succeeded(channel, roster)]
+    assert talk.subscribe(DESK) == [Join(DESK, GRANT)]
+    talk.joined(DESK)
+    assert talk.asked[DESK].member == ZOE
+    entered = Entered(version=2, roster=(Member("7", b"null"), ZOE))
+    roster = {"ids": ["7", "staff-1"], "hash": {"7": None, "staff-1": {"name": "Zoë"}}, "count": 2}
+    assert talk.entered(DESK, entered) == [
+        succeeded(DESK, {"presence": roster}),
+        Admit(DESK, entered),
+    ]
+
+
+def test_repeated_subscribe_on_presence_asks_for_the_roster_of_now() -> None:
+    """Success is told again with whom the broker knows then; nothing is admitted a second time."""
+    talk = Talk()
+    talk.open(staff("grand", name="Zoë"))
+    talk.hear(DESK)
+    assert talk.asking(talk.connection.receive(subscribe(DESK), talk.now)) == [
+        Enter(DESK, talk.asked[DESK])
+    ]
+    later = Entered(version=9, roster=(ZOE, Member("8", b"1")))
+    roster = {"ids": ["staff-1", "8"], "hash": {"staff-1": {"name": "Zoë"}, "8": 1}, "count": 2}
+    assert talk.entered(DESK, later) == [succeeded(DESK, {"presence": roster})]
+
+
+def test_roster_is_asked_for_again_when_members_may_have_come_and_gone() -> None:
+    """The client is told who is there now; nothing where it is not subscribed."""
+    talk = Talk()
+    talk.open(staff("grand"))
+    assert talk.connection.refresh(DESK) == []
+    talk.hear(DESK)
+    (enter,) = talk.asking(talk.connection.refresh(DESK))
+    assert isinstance(enter, Enter)
+    entered = Entered(version=5, roster=(ZOE,))
+    (frame,) = talk.entered(DESK, entered)
+    assert frame["data"]["presence"]["ids"] == [ZOE.user_id]
+
+
+def test_refusal_of_the_broker_leaves_no_trace() -> None:
+    """The client is told why, and may ask again."""
+    talk = Talk()
+    talk.open(staff("grand"))
+    for _ in range(2):
+        assert talk.subscribe(DESK) == [Join(DESK, GRANT)]
+        talk.joined(DESK)
+        full = "the presence channel is full"
+        assert talk.refused(DESK, full) == [Leave(DESK), refused(DESK, 403, full)]
+        assert talk.connection.channels == []
+
+
+# --- cache channels ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channel", ["cache-x", "private-cache-x", "private-encrypted-cache-x"])
+def test_cached_event_follows_the_success(channel: str) -> None:
+    """Before anything that was held back, and as the frame that it was."""
+    talk = staff_talk()
+    signed = kind_of(channel).signed
+    asked = talk.subscribe_signed(channel) if signed else talk.subscribe(channel)
+    assert asked == [Join(channel, PLAIN_GRANT)]
+    talk.joined(channel)
+    entered = Entered(number=3, cached=b'{"event":"x","data":"1"}')
+    assert talk.entered(channel, entered) == [
+        succeeded(channel),
+        {"event": "x", "data": 1},
+        Admit(channel, entered),
+    ]
+    assert talk.subscribe(channel) == [succeeded(channel)]
+
+
+def test_cache_miss_is_told_to_the_client_and_the_backend() -> None:
+    """Only a cache channel has one."""
+    talk = staff_talk()
+    assert talk.hear("cache-x") == [
+        Join("cache-x", PLAIN_GRANT),
+        succeeded("cache-x"),
+        {"event": "pusher:cache_miss", "channel": "cache-x", "data": {}},
+        MissedCache("cache-x"),
+        Admit("cache-x", Entered()),
+    ]
+    assert talk.hear("my-cache-x") == [Join("my-cache-x", PLAIN_GRANT), *heard("my-cache-x")]
 
 
 def test_subscribe_that_is_refused_leaves_no_trace() -> None:
@@ -161,179 +271,19 @@ def test_subscriptions_are_bounded() -> None:
     assert talk.subscribe("x0") == []
     reason = f"more than {MAX_SUBSCRIPTIONS} subscriptions on one connection"
     assert talk.subscribe("y") == [Close(CloseCode.OVER_CAPACITY, reason)]
-    talk.joined("x0")
+    talk.arrive("x0")
     talk.unsubscribe("x0")
     assert talk.subscribe("y") == [Join("y", PLAIN_GRANT)]
-    # Leaving, but not gone: asking for it again makes no more of them.
-    assert talk.unsubscribe("y") == []
+    # Left on its way in is left.
+    assert talk.unsubscribe("y") == [Leave("y")]
     assert len(talk.subscribe("y")) == 1
     assert talk.subscribe("z") == [Close(CloseCode.OVER_CAPACITY, reason)]
 
 
-# --- parking -------------------------------------------------------------------------------------
-
-
-def test_parked_subscribes_are_judged_in_order_of_arrival() -> None:
-    """Nothing is refused early; once it is known who speaks, each is answered in its turn."""
-    talk = Talk()
-    talk.open()
-    asked = [ROOMS, "sea-view.rooms", "private-grand.rooms", "guest-booking-7", ROOMS]
-    for channel in asked:
-        assert talk.subscribe(channel) == []
-    assert talk.connection.channels == []
-    fresh = staff("grand")
-    assert talk.renew(fresh)[1:] == [
-        Join(ROOMS, GRANT),
-        refused("sea-view.rooms", 403, "the token does not name the hotel sea-view"),
-        Join("private-grand.rooms", GRANT),
-        Join("guest-booking-7", Grant(views=(("grand", "guest"),))),
-    ]
-
-
-def test_parked_subscribe_is_forgotten_when_it_is_unsubscribed() -> None:
-    """Whoever changed his mind while waiting joins nothing; asked anew, it goes to the end."""
-    talk = Talk()
-    talk.open()
-    for channel in ("grand.rooms", "grand.booking", "grand.room-bookings"):
-        talk.subscribe(channel)
-    assert talk.unsubscribe("grand.rooms") == []
-    assert talk.unsubscribe("grand.booking") == []
-    talk.subscribe("grand.rooms")
-    assert talk.renew(staff("grand"))[1:] == [
-        Join("grand.room-bookings", GRANT),
-        Join("grand.rooms", GRANT),
-    ]
-
-
-def test_parked_subscribe_is_nothing_new_when_a_signature_came_meanwhile() -> None:
-    """What waits as guarded may be opened by a signature before anybody authenticates."""
-    talk = Talk()
-    talk.open()
-    assert talk.subscribe("private-grand.rooms") == []
-    assert talk.subscribe_signed("private-grand.rooms") == [Join("private-grand.rooms", GRANT)]
-    fresh = staff("grand")
-    assert talk.renew(fresh) == [authenticated(fresh.exp)]
-    assert talk.joined("private-grand.rooms") == [succeeded("private-grand.rooms")]
-
-
-def test_parking_does_not_hold_up_open_channels() -> None:
-    """Outside the contract nobody need be known, and that does not wait."""
-    talk = Talk(PUSHER)
-    talk.open()
-    assert talk.subscribe(ROOMS) == []
-    assert talk.hear("x") == [Join("x", PLAIN_GRANT), succeeded("x")]
-
-
-def test_parking_is_bounded_by_count() -> None:
-    """Over its bound the connection closes with 4100; a repeated subscribe takes no place."""
-    talk = Talk()
-    talk.open()
-    for number in range(MAX_PARKED):
-        assert talk.subscribe(f"h{number}.rooms") == []
-        assert talk.subscribe("h0.rooms") == []
-    assert talk.subscribe("one-more.rooms") == [CROWDED]
-
-
-def test_parking_is_bounded_by_size() -> None:
-    """What a subscribe brings along counts too."""
-    talk = Talk()
-    talk.open()
-    size = 60_000
-    for number in range(MAX_PARKED_BYTES // (size + 100)):
-        assert talk.subscribe(f"h{number}.rooms", auth="x" * size) == []
-    assert talk.subscribe("one-more.rooms", channel_data="x" * size) == [CROWDED]
-
-
-def test_nothing_follows_a_close_when_too_many_were_parked() -> None:
-    """Released together they may be too many: the first over the bound closes, and is the last."""
-    talk = Talk(PUSHER)
-    talk.open()
-    for number in range(MAX_SUBSCRIPTIONS - 1):
-        talk.subscribe(f"x{number}")
-    for number in range(3):
-        talk.subscribe(f"grand{number}.rooms")
-    who = staff("grand0", "grand1", "grand2")
-    reason = f"more than {MAX_SUBSCRIPTIONS} subscriptions on one connection"
-    assert talk.renew(who)[1:] == [
-        Join("grand0.rooms", Grant(views=(("grand0", "staff"),))),
-        Close(CloseCode.OVER_CAPACITY, reason),
-    ]
-
-
-# --- time ----------------------------------------------------------------------------------------
-
-
-def test_connection_closes_when_nobody_authenticated_in_time() -> None:
-    """4102 at the deadline, not before, whatever waits."""
-    talk = Talk()
-    talk.open()
-    talk.subscribe(ROOMS)
-    assert talk.connection.deadline() == talk.now + 10
-    assert talk.tick(9.9) == []
-    assert talk.tick(0.1) == [LATE]
-
-
-def test_parked_subscribes_are_refused_when_no_token_is_required() -> None:
-    """Without a duty to authenticate the connection stays; what waited is answered."""
-    talk = Talk(Rules(CONTRACT, require_token=False))
-    talk.open()
-    talk.subscribe(ROOMS)
-    talk.subscribe("guest-booking-7")
-    late = "nobody authenticated in time"
-    assert talk.tick(10) == [refused(ROOMS, 401, late), refused("guest-booking-7", 401, late)]
-    assert talk.subscribe(ROOMS) == [refused(ROOMS, 401, "nobody is authenticated")]
-    assert talk.connection.deadline() == talk.now + 10
-    # A token is still welcome.
-    talk.renew(guest("7", "CHAT"))
-    assert len(talk.subscribe("guest-booking-7")) == 1
-
-
-def test_connection_stays_when_a_signature_proved_who_it_is_for() -> None:
-    """A signed subscription is proof enough; a guarded channel without one is refused."""
-    talk = Talk(PUSHER)
-    talk.open()
-    talk.subscribe_signed("private-x")
-    talk.subscribe(ROOMS)
-    assert talk.tick(10) == [refused(ROOMS, 401, "nobody authenticated in time")]
-    assert talk.subscribe(ROOMS) == [refused(ROOMS, 401, "nobody is authenticated")]
-
-
-def test_connection_does_not_stay_for_an_open_channel() -> None:
-    """Anybody may subscribe there: it proves nothing."""
-    talk = Talk(PUSHER)
+def test_bound_of_subscriptions_is_the_apps() -> None:
+    """Each app has its own."""
+    talk = Talk(PUSHER, app=replace(APP, limits=Limits(max_subscriptions=1)))
     talk.open()
     talk.hear("x")
-    assert talk.tick(10) == [LATE]
-
-
-def test_connection_pings_and_closes_when_nothing_is_heard() -> None:
-    """Our own pings every 20 s; 30 s after one that nothing answers, 4201."""
-    talk = staff_talk()
-    assert talk.connection.deadline() == talk.now + 20
-    assert talk.tick(19.9) == []
-    assert talk.tick(0.1) == [PING]
-    assert talk.connection.deadline() == talk.now + 20
-    assert talk.tick(20) == [PING]
-    assert talk.connection.deadline() == talk.now + 10
-    assert talk.tick(10) == [Close(CloseCode.NO_PONG, "nothing was heard of the client in time")]
-
-
-@pytest.mark.parametrize("how", ["pusher:pong", "nonsense", "control frame"])
-def test_anything_heard_keeps_the_connection(how: str) -> None:
-    """Any frame shows that the client lives, a WebSocket's own pong among them."""
-    talk = staff_talk()
-    for _ in range(10):
-        assert talk.tick(20) == [PING]
-        if how == "control frame":
-            talk.connection.heard(talk.now)
-        else:
-            talk.say(how)
-    assert talk.connection.deadline() == talk.now + 20
-
-
-def test_refusals_of_the_deadline_and_a_ping_that_is_due_leave_together() -> None:
-    """One tick does all that is due."""
-    talk = Talk(Rules(CONTRACT, require_token=False, auth_timeout_s=20))
-    talk.open()
-    talk.subscribe(ROOMS)
-    assert talk.tick(20) == [refused(ROOMS, 401, "nobody authenticated in time"), PING]
+    reason = "more than 1 subscriptions on one connection"
+    assert talk.subscribe("y") == [Close(CloseCode.OVER_CAPACITY, reason)]

@@ -12,9 +12,22 @@ from auth.access import Grant
 from auth.channel_auth import sign_channel
 from auth.errors import TokenInvalid
 from auth.user_auth import sign_user
-from server.protocol.connection import Connection, Way
-from server.protocol.effects import Close, Effect, Join, Leave, Regroup, Send, VerifyToken
+from server.protocol.connection import Connection
+from server.protocol.effects import (
+    Admit,
+    Close,
+    Effect,
+    Enter,
+    Join,
+    Leave,
+    Regroup,
+    Relay,
+    Send,
+    VerifyToken,
+)
+from server.protocol.presence import Entered
 from server.protocol.rules import Rules
+from server.protocol.way import Way
 from tests import oracle
 from tests.people import APP, CONTRACT, NOW, principal
 
@@ -42,10 +55,13 @@ def conversations(draw: st.DrawFn) -> list[tuple[Any, ...]]:
     tokens = st.sampled_from(draw(st.lists(TOKENS, min_size=1, max_size=3)))
     subscribe = st.tuples(st.just("subscribe"), channels | signed)
     joined = st.tuples(st.just("joined"), st.integers(0, 3))
+    # What the broker answers may be for a subscription that has been left meanwhile.
+    answered = st.tuples(st.sampled_from(["entered"] * 5 + ["full"]), st.integers(0, 3))
     steps = st.one_of(
         subscribe,
         subscribe,
         joined,
+        answered,
         st.tuples(st.just("subscribe signed"), signed, st.none() | tokens),
         st.tuples(st.just("subscribe forged"), signed, st.text(max_size=5)),
         st.tuples(st.just("unsubscribe"), channels | signed),
@@ -71,6 +87,9 @@ class Conversation:
         self.claims: oracle.Claims | None = None
         self.grants: dict[str, Grant] = {}
         self.joining: list[str] = []
+        self.entering: list[Enter] = []
+        self.asked: dict[str, Enter] = {}
+        self.admitted: set[str] = set()
         self.signed: dict[str, oracle.Claims | None] = {}
         self.wanted: set[str] = set()
         self.closed = False
@@ -90,6 +109,8 @@ class Conversation:
                 self.say("pusher:unsubscribe", {"channel": channel})
             case "joined", index if self.joining:
                 self.joined(self.joining.pop(index % len(self.joining)))
+            case ("entered" | "full") as how, index if self.entering:
+                self.answered(self.entering.pop(index % len(self.entering)), how)
             case "signin", user, token:
                 self.signin(user, token)
             case "signin by token", (claims, life), user:
@@ -112,8 +133,8 @@ class Conversation:
                 self.signed = known
             case "client event", channel:
                 self.say("client-x", {}, channel=channel)
-            case _:  # a "joined" while nothing joins
-                assert not self.joining
+            case _:  # a "joined" while nothing joins, or an answer while nothing is asked
+                assert step[0] in ("joined", "entered", "full")
 
     def say(
         self, event: str, data: dict[str, Any], *, asks: str | None = None, **more: Any
@@ -168,10 +189,20 @@ class Conversation:
 
     def joined(self, channel: str) -> None:
         effects = self.connection.joined(channel)
-        if channel in self.wanted:
-            assert [type(effect) for effect in effects] == [Send]
+        assert channel in self.wanted
+        assert [type(effect) for effect in effects] == [Enter]
+        self.carry_out(effects)
+
+    def answered(self, asked: Enter, how: str) -> None:
+        stale = self.asked.get(asked.channel) is not asked
+        before = asked.channel in self.admitted
+        if how == "full":
+            effects = self.connection.refused(asked.channel, asked.subscription, "full")
+            expected: list[type[Effect]] = [Leave, Send]
         else:
-            assert effects == [Leave(channel)]
+            effects = self.connection.entered(asked.channel, asked.subscription, Entered())
+            expected = [Send] if before else [Send, Admit]
+        assert [type(effect) for effect in effects] == ([] if stale else expected)
         self.carry_out(effects)
 
     # --- what follows from it --------------------------------------------------------------------
@@ -192,7 +223,19 @@ class Conversation:
                 case Leave(channel):
                     del self.grants[channel]
                     self.signed.pop(channel, None)
-                    assert channel not in self.joining, "left, and would be told that it joined"
+                    self.asked.pop(channel, None)
+                    self.admitted.discard(channel)
+                    # The hub tells nobody who has left.
+                    self.joining = [other for other in self.joining if other != channel]
+                case Enter(channel):
+                    assert channel in self.grants
+                    self.asked[channel] = effect
+                    self.entering.append(effect)
+                case Admit(channel):
+                    assert channel not in self.admitted, "admitted twice"
+                    self.admitted.add(channel)
+                case Relay(channel):
+                    assert channel in self.admitted, "relayed for somebody who hears nothing"
                 case Send(frame):
                     self.read(json.loads(frame))
                 case Close():

@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 
 from auth.access import PLAIN_GRANT, Grant
-from auth.errors import TokenInvalid
+from auth.errors import KeysUnavailable, TokenInvalid
 from auth.principal import Principal
 from channels_spec.pusher import CloseCode
-from server.protocol.connection import LATEST_TICK_S, Way
-from server.protocol.effects import Close, Join, Leave, Regroup, VerifyToken
+from server.protocol.effects import Close, Join, Leave, Regroup, SignedIn, VerifyToken
+from server.protocol.presence import Member
 from server.protocol.rules import Rules
-from tests.people import CONTRACT, NOW, guest, principal, staff
+from server.protocol.way import Way
+from tests.people import NOW, guest, principal, staff
 from tests.server.protocol.talk import (
     JWT,
     PUSHER,
@@ -19,17 +20,17 @@ from tests.server.protocol.talk import (
     Talk,
     authenticated,
     decoded,
+    heard,
     refused,
     signed_in,
-    succeeded,
 )
 
 GRANT = Grant(views=(("grand", "staff"),))
 FINANCE = Grant(views=(("grand", "finance"),))
 USER = {"id": "staff-1"}
+SIGNED_IN = SignedIn("staff-1", ())
 OTHERS = "the token does not name the hotel grand"
 NO_TOKEN = "the signed-in user_data carries no token for guarded channels"
-EXPIRED = Close(CloseCode.TOKEN_EXPIRED, "the token expires: reconnect with a fresh one")
 
 
 def unauthorized(reason: str) -> Close:
@@ -70,6 +71,7 @@ def test_signin_by_token_releases_what_waited() -> None:
     talk = parked(ROOMS, "#server-to-user-staff-1")
     assert talk.signin_by_token(staff("grand"), USER) == [
         signed_in(USER),
+        SIGNED_IN,
         Join(ROOMS, GRANT),
         Join("#server-to-user-staff-1", PLAIN_GRANT),
     ]
@@ -101,15 +103,15 @@ def test_signin_by_token_takes_no_more_than_the_id_from_the_client() -> None:
         staff("grand", name="Zoë"), {"id": "staff-1", "user_info": {"name": "The Director"}}
     )
     talk.subscribe_signed("presence-x")
-    roster = {"presence": {"ids": ["staff-1"], "hash": {"staff-1": {"name": "Zoë"}}, "count": 1}}
-    assert talk.joined("presence-x") == [succeeded("presence-x", roster)]
+    talk.joined("presence-x")
+    assert talk.asked["presence-x"].member == Member("staff-1", '{"name":"Zoë"}'.encode())
 
 
 def test_signin_by_signature_opens_what_its_token_opens() -> None:
     """user_data that we signed carries claims: the signature makes them true."""
     user = {**USER, "bellhop": staff("grand", roles=["finance"]).claims()}
     talk = parked(ROOMS)
-    assert talk.signin(user) == [signed_in(user), Join(ROOMS, FINANCE)]
+    assert talk.signin(user) == [signed_in(user), SIGNED_IN, Join(ROOMS, FINANCE)]
     assert talk.connection.deadline() == NOW + 20
 
 
@@ -118,6 +120,7 @@ def test_signin_without_a_token_opens_the_users_own_channel_alone() -> None:
     talk = parked(ROOMS, "#server-to-user-staff-1", "#server-to-user-other")
     assert talk.signin(USER) == [
         signed_in(USER),
+        SIGNED_IN,
         refused(ROOMS, 403, NO_TOKEN),
         Join("#server-to-user-staff-1", PLAIN_GRANT),
         refused("#server-to-user-other", 403, "the channel is of another user"),
@@ -161,8 +164,8 @@ def test_signin_of_the_same_user_again_succeeds() -> None:
     """With a fresh token it renews; without one what is known stays known."""
     talk = hearing(staff("grand"), ROOMS)
     for _ in range(2):
-        assert talk.signin_by_token(staff("grand"), USER) == [signed_in(USER)]
-    assert talk.signin(USER) == [signed_in(USER)]
+        assert talk.signin_by_token(staff("grand"), USER) == [signed_in(USER), SIGNED_IN]
+    assert talk.signin(USER) == [signed_in(USER), SIGNED_IN]
     assert talk.subscribe("grand.booking") == [Join("grand.booking", GRANT)]
 
 
@@ -184,6 +187,7 @@ def test_signin_replaces_a_lighter_way() -> None:
     talk.hear("sea-view.rooms")
     assert talk.signin_by_token(staff("grand", roles=["admin"]), USER) == [
         signed_in(USER),
+        SIGNED_IN,
         Regroup(ROOMS, FINANCE),
         Leave("sea-view.rooms"),
         refused("sea-view.rooms", 403, "the token does not name the hotel sea-view"),
@@ -271,35 +275,56 @@ def test_renewal_that_changes_hotels_judges_everything_anew() -> None:
 
 
 def test_right_that_is_lost_while_joining_is_lost() -> None:
-    """A subscription that has not joined yet leaves as soon as it has, without a success."""
+    """A subscription that has not joined yet leaves at once, and never succeeds."""
     talk = Talk()
     talk.open(staff("grand"))
     talk.subscribe(ROOMS)
-    assert talk.renew(staff("sea-view"))[1:] == [refused(ROOMS, 403, OTHERS)]
-    assert talk.joined(ROOMS) == [Leave(ROOMS)]
+    assert talk.renew(staff("sea-view"))[1:] == [Leave(ROOMS), refused(ROOMS, 403, OTHERS)]
+    assert talk.joined(ROOMS) == []
     assert talk.connection.channels == []
 
 
+def test_right_that_is_lost_while_entering_is_lost() -> None:
+    """What the broker has let in meanwhile is not told, and not admitted."""
+    talk = Talk()
+    talk.open(staff("grand"))
+    talk.subscribe(ROOMS)
+    talk.joined(ROOMS)
+    assert talk.renew(staff("sea-view"))[1:] == [Leave(ROOMS), refused(ROOMS, 403, OTHERS)]
+    assert talk.entered(ROOMS) == []
+
+
+def test_right_that_changes_on_the_way_in_is_the_new_one() -> None:
+    """The fan-out is told at once, however far the subscription has come."""
+    for far in ("joining", "entering"):
+        talk = Talk()
+        talk.open(staff("grand", roles=["finance"]))
+        talk.subscribe(ROOMS)
+        if far == "entering":
+            talk.joined(ROOMS)
+        assert talk.renew(staff("grand"))[1:] == [Regroup(ROOMS, GRANT)]
+
+
 def test_right_that_is_lost_while_joining_cannot_be_asked_back() -> None:
-    """A channel asked for again while it leaves is judged again, by who speaks now."""
+    """A channel asked for again is judged again, by who speaks now."""
     talk = Talk()
     talk.open(staff("grand"))
     talk.subscribe(ROOMS)
     talk.renew(staff("sea-view"))
     assert talk.subscribe(ROOMS) == [refused(ROOMS, 403, OTHERS)]
-    assert talk.joined(ROOMS) == [Leave(ROOMS)]
+    assert talk.joined(ROOMS) == []
 
 
-def test_channel_asked_for_again_while_it_leaves_is_heard_by_the_new_right() -> None:
-    """The fan-out still has it under the old grant: it moves before it joins."""
+def test_channel_asked_for_again_is_heard_by_the_new_right() -> None:
+    """What was left on its way in comes back as something new."""
     talk = Talk()
     talk.open(staff("grand", roles=["finance"]))
     talk.subscribe(ROOMS)
     talk.unsubscribe(ROOMS)
     # What the client has left is nothing to be told of.
     assert talk.renew(staff("grand"))[1:] == []
-    assert talk.subscribe(ROOMS) == [Regroup(ROOMS, GRANT)]
-    assert talk.joined(ROOMS) == [succeeded(ROOMS)]
+    assert talk.subscribe(ROOMS) == [Join(ROOMS, GRANT)]
+    assert talk.arrive(ROOMS) == heard(ROOMS)
 
 
 def test_renewal_changes_nothing_when_the_rights_are_the_same() -> None:
@@ -325,56 +350,10 @@ def test_renewal_of_a_guest_follows_its_booking_and_scopes() -> None:
     ]
 
 
-# --- the end of a token --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "life, spread, closes_after",
-    [(3600, 0.0, 3600), (3600, 0.5, 3585), (3600, 0.999, 3570.03), (40, 0.5, 30), (4, 1.0, 2)],
-)
-def test_connection_closes_before_its_token_ends(
-    life: float, spread: float, closes_after: float
-) -> None:
-    """Spread over the seconds before `exp`, never after; of a short life over half of it.
-
-    A tick may come late by `LATEST_TICK_S`, so all of that is so much earlier.
-    """
-    talk = Talk(Rules(CONTRACT, ping_s=10_000), spread=spread)
-    talk.open(principal(exp=NOW + life))
-    closes_after -= LATEST_TICK_S
-    assert talk.connection.deadline() == pytest.approx(NOW + closes_after)
-    assert talk.tick(closes_after - 0.01) == []
-    assert talk.tick(0.02) == [EXPIRED]
-
-
-def test_renewal_moves_the_end() -> None:
-    """The connection lives as long as the token that it was renewed with, longer or shorter."""
-    talk = Talk(Rules(CONTRACT, ping_s=10_000))
-    talk.open(principal(exp=NOW + 100))
-    talk.renew(principal(exp=NOW + 1000))
-    assert talk.connection.deadline() == NOW + 1000 - LATEST_TICK_S
-    talk.renew(principal(exp=NOW + 50))
-    assert talk.connection.deadline() == NOW + 50 - LATEST_TICK_S
-    assert talk.tick(50) == [EXPIRED]
-
-
-def test_signed_subscription_ends_with_the_token_behind_it() -> None:
-    """Claims inside channel_data end like any token's; a renewal of another does not save them."""
-    talk = Talk(Rules(CONTRACT, ping_s=10_000))
-    talk.open(principal(exp=NOW + 1000))
-    for life in (300, 200, 400):
-        claims = principal(exp=NOW + life, hotels=["grand", f"h{life}"]).claims()
-        talk.subscribe_signed(f"private-h{life}.rooms", {"user_id": "9", "bellhop": claims})
-    assert talk.connection.deadline() == NOW + 200 - LATEST_TICK_S
-    talk.renew(principal(exp=NOW + 5000))
-    assert talk.connection.deadline() == NOW + 200 - LATEST_TICK_S
-    assert talk.tick(200) == [EXPIRED]
-
-
-def test_signed_subscription_without_a_token_lasts_as_long_as_the_socket() -> None:
-    """A backend's own signature has no end."""
-    talk = Talk(Rules(CONTRACT, ping_s=10_000))
-    talk.open()
-    talk.subscribe_signed("private-grand.rooms")
-    talk.tick(10)
-    assert talk.connection.deadline() == NOW + 10_000
+def test_token_whose_key_cannot_be_had_may_be_tried_again() -> None:
+    """4100, after which clients come back; any other refusal is for good."""
+    talk = parked()
+    error = KeysUnavailable("the issuer does not answer")
+    assert talk.connection.token_refused(error) == [
+        Close(CloseCode.OVER_CAPACITY, "the issuer does not answer")
+    ]

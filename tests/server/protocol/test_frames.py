@@ -6,6 +6,7 @@ import pytest
 
 from channels_spec.pusher import CLOSE_CODES, CloseCode, ErrorCode
 from server.protocol import frames
+from server.protocol.presence import Member
 
 
 def test_connection_established_has_its_data_as_a_string() -> None:
@@ -42,9 +43,79 @@ def test_subscription_succeeded_has_data_that_is_always_a_string() -> None:
         "channel": "grand.rooms",
         "data": "{}",
     }
-    roster = {"presence": {"ids": ["1"], "hash": {"1": None}, "count": 1}}
-    frame = json.loads(frames.subscription_succeeded("presence-x", roster))
-    assert json.loads(frame["data"]) == roster
+
+
+def test_roster_is_told_as_pusher_js_reads_it() -> None:
+    """Ids, hash and count are there, empty ones too, or pusher-js throws."""
+    members = (Member("1", b"null"), Member("2", b'{"name":"Zo\xc3\xab"}'))
+    frame = json.loads(frames.subscription_succeeded("presence-x", members))
+    assert json.loads(frame["data"]) == {
+        "presence": {"ids": ["1", "2"], "hash": {"1": None, "2": {"name": "Zoë"}}, "count": 2}
+    }
+    frame = json.loads(frames.subscription_succeeded("presence-x", ()))
+    assert json.loads(frame["data"]) == {"presence": {"ids": [], "hash": {}, "count": 0}}
+
+
+def test_members_come_and_go_with_a_string_of_data() -> None:
+    """Whoever comes is told of with his user_info, whoever goes by his id alone."""
+    member = Member("1", b'{"name":"Z"}')
+    assert json.loads(frames.member_added("presence-x", member)) == {
+        "event": "pusher_internal:member_added",
+        "channel": "presence-x",
+        "data": '{"user_id":"1","user_info":{"name":"Z"}}',
+    }
+    assert json.loads(frames.member_removed("presence-x", "1")) == {
+        "event": "pusher_internal:member_removed",
+        "channel": "presence-x",
+        "data": '{"user_id":"1"}',
+    }
+
+
+def test_subscription_count_is_whole_with_its_figure_and_end() -> None:
+    """The broker's script writes the figure and the three closing marks behind the beginning."""
+    frame = json.loads(frames.subscription_count_beginning("x") + b'12}"}')
+    assert frame == {
+        "event": "pusher_internal:subscription_count",
+        "channel": "x",
+        "data": '{"subscription_count":12}',
+    }
+
+
+def test_cache_miss_has_its_data_as_a_string() -> None:
+    """Swift drops an event without one."""
+    assert json.loads(frames.cache_miss("cache-x")) == {
+        "event": "pusher:cache_miss",
+        "channel": "cache-x",
+        "data": "{}",
+    }
+
+
+def test_client_event_names_its_sender_on_presence_channels_alone() -> None:
+    """The user_id stands beside data; elsewhere there is none."""
+    frame = {"event": "client-x", "channel": "presence-x", "data": "words"}
+    assert json.loads(frames.client_event("client-x", "presence-x", "words", None)) == frame
+    assert json.loads(frames.client_event("client-x", "presence-x", "words", "7")) == {
+        **frame,
+        "user_id": "7",
+    }
+
+
+@pytest.mark.parametrize(
+    "online, offline, events",
+    [
+        (["1"], ["2", "3"], [("online", ["1"]), ("offline", ["2", "3"])]),
+        (["1"], [], [("online", ["1"])]),
+        ([], ["2"], [("offline", ["2"])]),
+    ],
+)
+def test_watchlist_events_leave_out_what_is_empty(
+    online: list[str], offline: list[str], events: list[tuple[str, list[str]]]
+) -> None:
+    """Each list is one event in a string of data, as pusher-js takes them apart."""
+    frame = json.loads(frames.watchlist_events(online, offline))
+    assert frame["event"] == "pusher_internal:watchlist_events"
+    told = [{"name": name, "user_ids": ids} for name, ids in events]
+    assert json.loads(frame["data"]) == {"events": told}
 
 
 def test_subscription_error_is_what_bound_callbacks_expect() -> None:

@@ -5,14 +5,16 @@ from itertools import product
 import pytest
 
 from auth.access import Grant
-from server.protocol.subscription import TRANSITIONS, Input, Member, State, Subscription
+from server.protocol.presence import Member
+from server.protocol.subscription import TRANSITIONS, Input, State, Subscription
 
-# State: what it becomes on SUBSCRIBE, JOINED, UNSUBSCRIBE.
+# State: what it becomes on ASK, SUBSCRIBE, JOINED, ENTERED, UNSUBSCRIBE.
 TABLE = {
-    State.ABSENT: (State.JOINING, State.ABSENT, State.ABSENT),
-    State.JOINING: (State.JOINING, State.SUBSCRIBED, State.LEAVING),
-    State.SUBSCRIBED: (State.SUBSCRIBED, State.SUBSCRIBED, State.ABSENT),
-    State.LEAVING: (State.JOINING, State.ABSENT, State.LEAVING),
+    State.ABSENT: (State.ASKING, State.JOINING, *[State.ABSENT] * 3),
+    State.ASKING: (State.ASKING, State.JOINING, State.ASKING, State.ASKING, State.ABSENT),
+    State.JOINING: (State.JOINING, State.JOINING, State.ENTERING, State.JOINING, State.ABSENT),
+    State.ENTERING: (*[State.ENTERING] * 3, State.SUBSCRIBED, State.ABSENT),
+    State.SUBSCRIBED: (*[State.SUBSCRIBED] * 4, State.ABSENT),
 }
 
 
@@ -29,17 +31,12 @@ def test_subscription_moves_along_the_table(state: State, happened: Input) -> No
 
 def test_subscription_begins_absent() -> None:
     """A new row is in no fan-out until it is asked for."""
-    subscription = Subscription(Grant(no_hotel="plain"), by_principal=False)
+    member = Member("12", b"null")
+    subscription = Subscription(Grant(no_hotel="plain"), by_principal=False, member=member)
     assert (subscription.state, subscription.grant, subscription.by_principal) == (
         State.ABSENT,
         Grant(no_hotel="plain"),
         False,
     )
-    assert subscription.member is None
-
-
-def test_member_is_its_own_roster() -> None:
-    """A presence subscriber finds itself in ids, hash and count, as pusher-js demands."""
-    assert Member("12", {"name": "Zoë"}).roster() == {
-        "presence": {"ids": ["12"], "hash": {"12": {"name": "Zoë"}}, "count": 1}
-    }
+    assert subscription.member is member
+    assert Subscription(Grant(), by_principal=True).member is None

@@ -1,0 +1,142 @@
+"""Session records: what connections heard, kept for when they are lost.
+
+One hash per identity of a device (`{prefix}session:DIGEST`), with two kinds of fields: `SOCKET
+CHANNEL` from the subscribe on, and `SOCKET` once the connection is lost. Until then its last proof
+stands with its node (`node:ID:proofs`), which writes those of all its connections together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from server.broker.keys import Keys
+from server.broker.pipe import Argument, Pipe
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A subscription of a connection, as its record tells it; times in ms, by Redis' clock."""
+
+    socket_id: str
+    channel: str
+    node_id: str
+    since_ms: int
+    """What came before was proven to be there, or was not the connection's to hear."""
+    entered_ms: int
+    number: int
+    """The channel's sequence when the connection entered it."""
+    epoch: str
+    taken: bool = False
+    """Whether another connection has taken it up already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of the connections of one identity."""
+
+    heard: tuple[Heard, ...]
+    lost: Mapping[str, int]
+    """Connections that are known to be lost, and until when (ms) they are proven to have heard."""
+
+
+class SessionRecords:
+    """Reads and writes session records; answers come in order of calls."""
+
+    def __init__(self, pipe: Pipe, keys: Keys, node_id: str, *, kept_s: int) -> None:
+        """Create the access; ``kept_s`` is how long a lost connection is remembered."""
+        self._pipe = pipe
+        self._keys = keys
+        self._node_id = node_id
+        self._kept_s = kept_s
+
+    def read(self, app_id: str, identity: str) -> asyncio.Future[Record]:
+        """Return the record of an identity; may raise `BrokerUnavailable`."""
+        return self._pipe.command(("HGETALL", self._key(app_id, identity)), _record)
+
+    def note(self, app_id: str, identity: str, heard: Heard) -> None:
+        """Note a subscription."""
+        key = self._key(app_id, identity)
+        times = f"{heard.since_ms},{heard.entered_ms},{int(heard.taken)}"
+        value = f"{times},{heard.number},{heard.epoch},{heard.node_id}"
+        self._send("HSET", key, f"{heard.socket_id} {heard.channel}", value)
+        self._send("EXPIRE", key, self._kept_s)
+
+    def forget(self, app_id: str, identity: str, socket_id: str, channels: Iterable[str]) -> None:
+        """Forget subscriptions that were ended on purpose, or are told as a gap."""
+        fields = [f"{socket_id} {channel}" for channel in channels]
+        if fields:
+            self._send("HDEL", self._key(app_id, identity), *fields)
+
+    def forget_lost(self, app_id: str, identity: str, socket_ids: Iterable[str]) -> None:
+        """Forget lost connections of which no subscription is left."""
+        self._send("HDEL", self._key(app_id, identity), *socket_ids)
+
+    def lose(self, app_id: str, identity: str, socket_id: str, proven_ms: int) -> None:
+        """Note that a connection is lost, and until when it is proven to have heard."""
+        self._send("HSET", self._key(app_id, identity), socket_id, proven_ms)
+
+    def prove(self, proofs: Mapping[str, int]) -> None:
+        """Write until when (ms) connections of this node are proven to have heard."""
+        key = self._keys.node(self._node_id, "proofs")
+        self._send("HSET", key, *(part for proof in proofs.items() for part in proof))
+        # It outlives the node: that is what it is for.
+        self._send("EXPIRE", key, self._kept_s)
+
+    def drop_proofs(self, socket_ids: Iterable[str]) -> None:
+        """Forget the proofs of connections that have ended."""
+        self._send("HDEL", self._keys.node(self._node_id, "proofs"), *socket_ids)
+
+    def proof(self, node_id: str, socket_id: str) -> asyncio.Future[int]:
+        """Return until when a connection is proven to have heard; 0 where nothing is proven."""
+        command = ("HGET", self._keys.node(node_id, "proofs"), socket_id)
+        return self._pipe.command(command, _proof)
+
+    def _key(self, app_id: str, identity: str) -> str:
+        digest = hashlib.sha256(f"{app_id}\n{identity}".encode()).hexdigest()[:32]
+        return f"{self._keys.prefix}session:{digest}"
+
+    def _send(self, *command: Argument) -> None:
+        self._pipe.command(command, _nothing).add_done_callback(_seen)
+
+
+def _record(answer: object) -> Record:
+    if not isinstance(answer, list):
+        raise TypeError("expected a list")
+    heard: list[Heard] = []
+    lost: dict[str, int] = {}
+    for name, value in zip(answer[::2], answer[1::2], strict=True):
+        socket_id, _, channel = name.decode().partition(" ")
+        if not channel:
+            lost[socket_id] = int(value)
+            continue
+        since, entered, taken, number, epoch, node_id = value.decode().split(",")
+        heard.append(
+            Heard(
+                socket_id=socket_id,
+                channel=channel,
+                node_id=node_id,
+                since_ms=int(since),
+                entered_ms=int(entered),
+                number=int(number),
+                epoch=epoch,
+                taken=taken == "1",
+            )
+        )
+    return Record(tuple(heard), lost)
+
+
+def _proof(answer: object) -> int:
+    return int(answer) if isinstance(answer, bytes) else 0
+
+
+def _nothing(answer: object) -> None:
+    del answer
+
+
+def _seen(future: asyncio.Future[None]) -> None:
+    """Look at what became of a note that nobody waits for: without Redis there is no record."""
+    if not future.cancelled():
+        future.exception()

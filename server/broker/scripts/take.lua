@@ -1,0 +1,35 @@
+-- Read the durable entrance, as its present holder: first what a predecessor left, then what is new.
+--
+-- KEYS: 1 stream   2 lease (string)
+-- ARGV: 1 token of the lease   2 group   3 consumer   4 entries at most
+-- Returns {0} where another node holds the lease, else {1, {entry id, times delivered, {field,
+-- value, ...}}, ...}.
+
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then
+  return {0}
+end
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[2], '0', 'MKSTREAM')
+if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
+  return made
+end
+
+local taken = {1}
+local function take(entries)
+  for _, entry in ipairs(entries) do
+    if entry and entry[2] then
+      local pending = redis.call('XPENDING', KEYS[1], ARGV[2], entry[1], entry[1], 1)
+      taken[#taken + 1] = {entry[1], pending[1] and pending[1][4] or 1, entry[2]}
+    end
+  end
+end
+
+local left = redis.call('XAUTOCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, '0', 'COUNT', ARGV[4])
+take(left[2])
+if #taken == 1 then
+  local fresh = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[3], 'COUNT', ARGV[4],
+                           'STREAMS', KEYS[1], '>')
+  if fresh then
+    take(fresh[1][2])
+  end
+end
+return taken

@@ -1,0 +1,37 @@
+"""`bellhop history`: what a channel carried."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+import orjson
+
+from server.backend import signed_get
+from server.config import app_registry, load_settings
+from server.errors import ConfigError
+from server.usage import CONFIG, URL, config_file, misconfigured
+
+
+@click.command()
+@CONFIG
+@click.argument("channel")
+@click.option("--since", metavar="EPOCH:SEQUENCE", help="Only what came after this event.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@URL
+def history(*, config: Path | None, channel: str, since: str | None, limit: int, url: str) -> None:
+    """Print what a channel carried, one line of JSON per event, oldest first."""
+    problems: list[str] = []
+    try:
+        apps = app_registry(load_settings(config_file(config), os.environ, {}), problems)
+        if problems:
+            raise ConfigError(*problems)
+    except ConfigError as error:
+        raise misconfigured(error) from None
+    params = {"limit": str(limit), **({"since": since} if since is not None else {})}
+    answer = signed_get(next(iter(apps)), url, f"/channels/{channel}/events", params).json()
+    for event in answer["events"]:
+        click.echo(orjson.dumps(event))
+    if not answer["complete"]:
+        click.echo("bellhop: something between is not kept any more", err=True)

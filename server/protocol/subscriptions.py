@@ -1,0 +1,387 @@
+"""A connection's subscriptions: asked for, parked, judged, entered, narrowed, judged anew, left.
+
+A guarded subscribe that arrives before anybody is authenticated is parked, because pusher-js cannot
+ask again for a channel that was refused on the same connection; all parked ones are judged, in
+order of arrival, as soon as it is known who speaks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import orjson
+
+from auth import access
+from auth.access import Refusal
+from auth.apps import App
+from auth.principal import Principal
+from channels_spec.cards import may_hold_cards
+from channels_spec.contract import ChannelMatch
+from channels_spec.pusher import (
+    MAX_EVENT_DATA,
+    CloseCode,
+    ErrorCode,
+    Event,
+    is_cache_channel,
+    kind_of,
+)
+from server.protocol import commands, frames
+from server.protocol.admission import Speaker, by_right_of, judge
+from server.protocol.effects import (
+    Admit,
+    AskBackend,
+    Close,
+    Effect,
+    Enter,
+    Join,
+    Leave,
+    MissedCache,
+    Regroup,
+    Relay,
+    Replay,
+    Send,
+)
+from server.protocol.errors import ProtocolError, SubscriptionRefused
+from server.protocol.filters import BadFilter, parse_scope
+from server.protocol.parking import Parking
+from server.protocol.presence import Entered, Past
+from server.protocol.rules import Rules
+from server.protocol.subscription import Input, State, Subscription
+
+_ASK_AGAIN_S: Final = 5.0
+"""Seconds between two questions to the backend about one subscription, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the backend says of a subscription."""
+
+    allowed: bool
+    reason: str = ""
+    ttl_s: float | None = None
+    """When it wants to be asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of a subscribe."""
+
+    effects: list[Effect]
+    proven: bool = False
+    """A signature proved that the client is known, so that the connection may stay."""
+    expires_at: float | None = None
+    """When the signed token behind it ends."""
+
+
+class Subscriptions:
+    """The subscription table of one connection, and what is parked before it."""
+
+    __slots__ = ("_app", "_ask_at", "_lost", "_parked", "_resume", "_rules", "_table")
+
+    def __init__(self, app: App, rules: Rules) -> None:
+        self._app = app
+        self._rules = rules
+        self._parked = Parking()
+        self._table: dict[str, Subscription] = {}
+        self._lost: dict[str, commands.Subscribe] = {}
+        """Subscriptions whose right has ended while the connection lives: it may return."""
+        self._ask_at: dict[str, float] = {}
+        self._resume: dict[str, commands.Resume] = {}
+        """From where on the client itself wants what it missed."""
+
+    @property
+    def channels(self) -> list[str]:
+        """The channels that the fan-out knows of, those on their way in included."""
+        return list(self._table)
+
+    # --- getting in ------------------------------------------------------------------------------
+
+    def subscribe(self, command: commands.Subscribe, speaker: Speaker, now: float) -> Asked:
+        """Judge a subscribe, or park it; a repeated one is confirmed again."""
+        channel = command.channel
+        known = self._table.get(channel)
+        if known is not None:
+            return Asked(self._repeated(channel, known))
+        limit = self._app.limits.max_subscriptions
+        if len(self._table) >= limit:
+            reason = f"more than {limit} subscriptions on one connection"
+            return Asked([Close(CloseCode.OVER_CAPACITY, reason)])
+        try:
+            admitted = judge(command, speaker, self._rules, now)
+        except SubscriptionRefused as refused:
+            return Asked([_refused(refused)])
+        if admitted is None:
+            if self._parked.add(command):
+                return Asked([])
+            reason = "too many subscribes before anybody authenticated"
+            return Asked([Close(CloseCode.OVER_CAPACITY, reason)])
+        self._lost.pop(channel, None)
+        entering = self._join(channel, admitted.subscription)
+        return Asked([entering], admitted.proven, admitted.expires_at)
+
+    def authorized(
+        self, channel: str, subscription: Subscription, verdict: Verdict, now: float
+    ) -> list[Effect]:
+        """Continue an `AskBackend` effect."""
+        if self._table.get(channel) is not subscription:
+            return []
+        if verdict.allowed:
+            if verdict.ttl_s is not None:
+                self._ask_at[channel] = now + max(verdict.ttl_s, _ASK_AGAIN_S)
+            if subscription.state is not State.ASKING:
+                return []
+            subscription.apply(Input.SUBSCRIBE)
+            return [Join(channel, subscription.grant)]
+        refused = SubscriptionRefused(channel, 403, verdict.reason)
+        if subscription.state is State.ASKING:
+            return [*self.unsubscribe(channel), _refused(refused)]
+        # It was live: the right may return, as after an outage of the backend.
+        signed = subscription.signed
+        effects = self._lose(signed[1] if signed else commands.Subscribe(channel), refused)
+        self._ask_at[channel] = now + _ASK_AGAIN_S
+        return effects
+
+    @property
+    def ask_at(self) -> float | None:
+        """When the backend must be asked again."""
+        return min(self._ask_at.values()) if self._ask_at else None
+
+    def ask_again(self, speaker: Speaker, now: float) -> list[Effect]:
+        """Ask the backend again about every subscription for which that is due."""
+        effects: list[Effect] = []
+        for channel in [channel for channel, at in self._ask_at.items() if at <= now]:
+            del self._ask_at[channel]
+            known = self._table.get(channel)
+            if known is not None:
+                effects.append(AskBackend(channel, known))
+            else:
+                effects += self._regained(self._lost[channel], speaker, now)
+        return effects
+
+    def joined(self, channel: str) -> list[Effect]:
+        """Continue a `Join` effect: this node listens to the channel now."""
+        subscription = self._table.get(channel)
+        if subscription is None or subscription.state is not State.JOINING:
+            return []
+        subscription.apply(Input.JOINED)
+        return [Enter(channel, subscription, self._resume.pop(channel, None))]
+
+    def entered(
+        self, channel: str, subscription: Subscription, entered: Entered, past: Past
+    ) -> list[Effect]:
+        """Continue an `Enter` effect: confirm, replay what was missed, let the subscriber hear."""
+        if self._table.get(channel) is not subscription:
+            # The client has left meanwhile.
+            return []
+        effects: list[Effect] = [self._succeeded(channel, subscription, entered)]
+        if subscription.state is State.SUBSCRIBED:
+            return effects
+        subscription.apply(Input.ENTERED)
+        if past.gap is not None:
+            effects.append(Send(frames.gap(channel, past.gap, past.since_ms)))
+        if past.frames:
+            return [*effects, Replay(past.frames), Admit(channel, entered)]
+        if entered.cached is not None:
+            effects.append(Send(entered.cached))
+        elif is_cache_channel(channel):
+            effects += (Send(frames.cache_miss(channel)), MissedCache(channel))
+        return [*effects, Admit(channel, entered)]
+
+    def refused(self, channel: str, subscription: Subscription, reason: str) -> list[Effect]:
+        """Continue an `Enter` effect that the broker refused."""
+        if self._table.get(channel) is not subscription:
+            return []
+        refusal = frames.subscription_error(channel, 403, reason)
+        return [*self.unsubscribe(channel), Send(refusal)]
+
+    def refresh(self, channel: str) -> list[Effect]:
+        """Confirm a subscription again, with what the broker knows now."""
+        known = self._table.get(channel)
+        return self._repeated(channel, known) if known is not None else []
+
+    def _join(self, channel: str, subscription: Subscription) -> AskBackend | Join:
+        self._table[channel] = subscription
+        if subscription.asks is not None:
+            subscription.apply(Input.ASK)
+            return AskBackend(channel, subscription)
+        subscription.apply(Input.SUBSCRIBE)
+        return Join(channel, subscription.grant)
+
+    def _repeated(self, channel: str, known: Subscription) -> list[Effect]:
+        if known.state is not State.SUBSCRIBED:
+            return []
+        if known.member is not None:
+            # The broker knows who is there now.
+            return [Enter(channel, known)]
+        return [self._succeeded(channel, known, Entered())]
+
+    def _succeeded(self, channel: str, subscription: Subscription, entered: Entered) -> Send:
+        roster = entered.roster if subscription.member is not None else None
+        return Send(frames.subscription_succeeded(channel, roster))
+
+    def resume(self, command: commands.Resume) -> list[Effect]:
+        """Remember from where on the client wants a channel that it will subscribe to."""
+        if command.channel in self._table:
+            error = "the channel is subscribed to already"
+        elif len(self._resume) >= self._app.limits.max_subscriptions:
+            error = "too many channels to resume"
+        else:
+            self._resume[command.channel] = command
+            error = None
+        return [Send(frames.answered(Event.RESUME, command.channel, error))]
+
+    def unpark(self) -> list[commands.Subscribe]:
+        """Return what waited for authentication, in order of arrival; nothing waits any more."""
+        return self._parked.leave()
+
+    # --- changes ---------------------------------------------------------------------------------
+
+    def unsubscribe(self, channel: str) -> list[Effect]:
+        """Leave a channel, or give up asking for it."""
+        self._parked.drop(channel)
+        self._lost.pop(channel, None)
+        self._ask_at.pop(channel, None)
+        subscription = self._table.pop(channel, None)
+        if subscription is None:
+            return []
+        subscription.apply(Input.UNSUBSCRIBE)
+        return [Leave(channel)]
+
+    def narrow(self, command: commands.Filter) -> list[Effect]:
+        """Filter what a subscription hears, or widen it again."""
+        channel, subscription = command.channel, self._table.get(command.channel)
+        if subscription is None:
+            return [
+                Send(frames.answered(Event.FILTER, channel, "the channel is not subscribed to"))
+            ]
+        if self._rules.contract.match(channel) is None:
+            return [
+                Send(frames.answered(Event.FILTER, channel, "the channel is not in the contract"))
+            ]
+        try:
+            scope = parse_scope(command.scope)
+        except BadFilter as error:
+            return [Send(frames.answered(Event.FILTER, channel, str(error)))]
+        subscription.grant = replace(subscription.grant, scope=scope)
+        return [Regroup(channel, subscription.grant), Send(frames.answered(Event.FILTER, channel))]
+
+    def rejudge(self, speaker: Speaker, now: float) -> list[Effect]:
+        """Judge everything anew by who speaks now: rights may have ended, and may return.
+
+        Who lost a channel is told, and let in again when the right returns, because pusher-js does
+        not ask a second time.
+        """
+        effects: list[Effect] = []
+        for channel, subscription in list(self._table.items()):
+            match = self._rules.contract.match(channel) if subscription.by_principal else None
+            if match is not None and speaker.principal is not None:
+                effects += self._rejudged(match, subscription, speaker.principal)
+            elif subscription.signed is not None:
+                effects += self._rejudged_signature(channel, subscription.signed, speaker, now)
+        for command in list(self._lost.values()):
+            effects += self._regained(command, speaker, now)
+        return effects
+
+    def _regained(self, command: commands.Subscribe, speaker: Speaker, now: float) -> list[Effect]:
+        """Let a lost subscription in again, if its right has returned."""
+        try:
+            admitted = judge(command, speaker, self._rules, now)
+        except SubscriptionRefused:
+            return []
+        if admitted is None or len(self._table) >= self._app.limits.max_subscriptions:
+            return []
+        del self._lost[command.channel]
+        return [self._join(command.channel, admitted.subscription)]
+
+    def _rejudged(
+        self, match: ChannelMatch, subscription: Subscription, principal: Principal
+    ) -> list[Effect]:
+        channel = match.channel
+        decision = access.decide(principal, match)
+        if isinstance(decision, Refusal):
+            refusal = SubscriptionRefused(channel, decision.status, decision.reason)
+            return self._lose(commands.Subscribe(channel), refusal)
+        decision = replace(decision, scope=subscription.grant.scope)
+        member = subscription.member
+        if member is not None and member.user_id != principal.sub:
+            # Somebody else sits there now: one member goes and another comes.
+            gone = self.unsubscribe(channel)
+            try:
+                replacement = by_right_of(principal, channel, decision, self._app)
+            except SubscriptionRefused as refused:
+                return [*gone, _refused(refused)]
+            replacement.asks = principal if subscription.asks is not None else None
+            return [*gone, self._join(channel, replacement)]
+        if decision == subscription.grant:
+            return []
+        subscription.grant = decision
+        return [Regroup(channel, decision)]
+
+    def _rejudged_signature(
+        self,
+        channel: str,
+        signed: tuple[Principal, commands.Subscribe],
+        speaker: Speaker,
+        now: float,
+    ) -> list[Effect]:
+        _, command = signed
+        try:
+            admitted = judge(command, speaker, self._rules, now)
+        except SubscriptionRefused as refused:
+            return self._lose(command, refused)
+        subscription = self._table[channel]
+        now_granted = admitted.subscription.grant if admitted is not None else subscription.grant
+        grant = replace(now_granted, scope=subscription.grant.scope)
+        if grant == subscription.grant:
+            return []
+        subscription.grant = grant
+        return [Regroup(channel, grant)]
+
+    def _lose(self, command: commands.Subscribe, refused: SubscriptionRefused) -> list[Effect]:
+        effects = self.unsubscribe(command.channel)
+        self._lost[command.channel] = command
+        return [*effects, _refused(refused)]
+
+    # --- client events ---------------------------------------------------------------------------
+
+    def relay(self, command: commands.ClientEvent) -> Relay:
+        """Check a client's event against the rules; raises `ProtocolError` naming the channel."""
+        channel = command.channel
+        reason = self._why_not_relayed(channel)
+        data = "" if reason else _text(command.data)
+        if not reason and self._rules.contract.match(channel) and may_hold_cards(data):
+            reason = "card data never passes"
+        if len(data) > MAX_EVENT_DATA or len(data.encode()) > MAX_EVENT_DATA:
+            reason = f"a client event's data exceeds {MAX_EVENT_DATA} bytes"
+        if reason:
+            raise ProtocolError(reason, ErrorCode.CLIENT_EVENT_REFUSED, channel)
+        member = self._table[channel].member
+        return Relay(channel, command.event, data, member.user_id if member else None)
+
+    def _why_not_relayed(self, channel: str) -> str:
+        if not self._app.client_events:
+            return "client events are not enabled for this app"
+        if not kind_of(channel).carries_client_events:
+            return "client events need a private- or presence- channel"
+        match = self._rules.contract.match(channel)
+        if match is not None and not match.family.client_events:
+            return "client events are not enabled on this channel"
+        subscription = self._table.get(channel)
+        if subscription is None or subscription.state is not State.SUBSCRIBED:
+            return "only a subscriber may send client events"
+        return ""
+
+
+def _refused(refused: SubscriptionRefused) -> Send:
+    return Send(frames.subscription_error(refused.channel, refused.status, refused.reason))
+
+
+def _text(data: object) -> str:
+    """Return a client event's data as Swift reads it: a string."""
+    if isinstance(data, str):
+        return data
+    try:
+        return orjson.dumps(data).decode()
+    except TypeError:  # orjson reads four times as deep as it writes
+        return "null"

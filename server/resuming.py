@@ -1,0 +1,397 @@
+"""Replay for a client that comes back: what it missed, from what it was proven to have received.
+
+A written frame proves nothing, because a half-open socket swallows it; an answered ping does. So
+the node notes when each answered ping was sent, and writes that to Redis every few seconds for all
+of its connections together. A connection of the same device that comes later takes up every
+subscription of those before it which did not say goodbye: what is in the channel's history since
+their last proof goes out before anything that is live.
+
+A predecessor that still looks open is asked: where it answers a ping within a second it is alive,
+such as another tab, and there is nothing to take up. One of the same page load never is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, TypeVar
+
+from auth.access import Grant
+from server.broker.records import Heard, Record, SessionRecords
+from server.channels import frame_for
+from server.errors import BrokerUnavailable
+from server.history import Carried, ChannelHistory, Known
+from server.probing import Probed, Probing
+from server.protocol.commands import Resume
+from server.protocol.identity import EXCLUSIVE
+from server.protocol.presence import Entered, GapReason, Past
+
+_WRITE_S: Final = 2.0
+"""Seconds between two writings of proofs."""
+_MARGIN_MS: Final = 1_000
+_RETRY_S: Final = 0.25
+_KEPT_S: Final = 120.0
+"""How long it is remembered what a connection may take up."""
+T = TypeVar("T")
+_LOST_EPOCH: Final = "lost"
+"""No channel's: stands for one that Redis has forgotten."""
+
+
+class Client(Probed, Protocol):
+    """A session, as resumption sees it."""
+
+    @property
+    def app_id(self) -> str:
+        """The app that it is connected to."""
+
+    @property
+    def socket_id(self) -> str:
+        """Its socket id."""
+
+    @property
+    def identity(self) -> str | None:
+        """Which device it is."""
+
+    @property
+    def proven_at(self) -> float | None:
+        """When the last ping was sent that it has answered."""
+
+    @property
+    def channels(self) -> list[str]:
+        """The channels that it has, or is about to have."""
+
+
+class Told(Protocol):
+    """Who waits for what it missed."""
+
+    @property
+    def grant(self) -> Grant:
+        """What it may hear now."""
+
+    def told(self, past: Past) -> None:
+        """Learn what was missed; it hears what is live from then on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A subscription that the broker has let in, and that may have a past."""
+
+    client: Client
+    channel: str
+    entered: Entered
+    after: Resume | None
+    told: Told
+
+
+class Resuming:
+    """The part of one node: proofs, records, and what returning subscribers missed."""
+
+    def __init__(
+        self,
+        records: SessionRecords,
+        history: ChannelHistory,
+        *,
+        node_id: str,
+        clients: Mapping[str, Client],
+        tell: Callable[[Mapping[str, str]], None],
+    ) -> None:
+        """Create the node's part.
+
+        Args:
+            records: of connections.
+            history: of channels.
+            node_id: this node's.
+            clients: its live sessions by socket id.
+            tell: sends an order to every node.
+
+        """
+        self._records = records
+        self._history = history
+        self._node_id = node_id
+        self._clients = clients
+        self.probing = Probing(node_id, clients, tell)
+        self._proofs: dict[str, int] = {}
+        self._ended: list[str] = []
+        self._identities: dict[str, tuple[str, str]] = {}
+        """(app's id, identity) of this node's connections that have a record."""
+        self._pasts: dict[tuple[str, str, str], asyncio.Future[dict[str, Heard]]] = {}
+        self._jobs: asyncio.Queue[Coroutine[Any, Any, None]] = asyncio.Queue()
+        self.clock_ms = 0
+        """What Redis' clock is ahead of this node's."""
+        self.replayed = 0
+        """Events replayed, ever."""
+        self.gaps = 0
+
+    # --- a connection's life ---------------------------------------------------------------------
+
+    def enter(self, asking: Asking) -> None:
+        """Find out what a subscriber missed; it is told at once, or later."""
+        identity = asking.client.identity
+        if asking.after is not None:
+            self._start(self._after_number(asking, asking.after))
+        elif identity is None:
+            asking.told.told(Past())
+        else:
+            pasts = self._pasts.get((asking.client.socket_id, asking.client.app_id, identity))
+            if pasts is not None and pasts.done() and asking.channel not in pasts.result():
+                self._begin(asking, identity)
+            else:
+                self._start(self._return(asking, identity))
+
+    def proved(self, client: Client) -> None:
+        """Note that a client has answered a ping."""
+        if self._name(client) is not None and client.proven_at is not None:
+            self._proofs[client.socket_id] = self._to_redis(client.proven_at)
+        self.probing.answered(client.socket_id)
+
+    def left(self, client: Client, channel: str) -> None:
+        """Note that a client has unsubscribed."""
+        known = self._identities.get(client.socket_id)
+        if known is not None:
+            self._records.forget(*known, client.socket_id, [channel])
+
+    def ended(self, client: Client, channels: Iterable[str], *, goodbye: bool) -> None:
+        """Note that a connection has ended: with a goodbye, or lost."""
+        known = self._name(client)
+        if known is None:
+            return
+        del self._identities[client.socket_id]
+        self._proofs.pop(client.socket_id, None)
+        self.probing.ended(client.socket_id)
+        self._ended.append(client.socket_id)
+        if goodbye:
+            self._records.forget(*known, client.socket_id, channels)
+        else:
+            proven = self._to_redis(client.proven_at) if client.proven_at is not None else 0
+            self._records.lose(*known, client.socket_id, proven)
+
+    def tell_all(self) -> None:
+        """Note every connection of this node again where Redis has forgotten it."""
+        self._start(self._note_again())
+
+    async def run(self) -> None:
+        """Look up pasts and write proofs, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._write())
+            while True:
+                tasks.create_task(await self._jobs.get())
+
+    def _start(self, job: Coroutine[Any, Any, None]) -> None:
+        self._jobs.put_nowait(job)
+
+    async def _write(self) -> None:
+        while True:
+            await asyncio.sleep(_WRITE_S)
+            proofs, self._proofs = self._proofs, {}
+            ended, self._ended = self._ended, []
+            if proofs:
+                self._records.prove(proofs)
+            if ended:
+                self._records.drop_proofs(ended)
+
+    def _to_redis(self, at: float) -> int:
+        return round(at * 1000) + self.clock_ms
+
+    # --- the past --------------------------------------------------------------------------------
+
+    async def _after_number(self, asking: Asking, after: Resume) -> None:
+        """Tell what came after the event that the client itself names."""
+        carried = await self._carried(asking, 0)
+        gap = self._history.gap_by_number(after.epoch, after.sequence, carried)
+        since = after.sequence if after.epoch == carried.epoch else 0
+        self._tell(asking, carried, gap, first=since + 1)
+        if asking.client.identity is not None:
+            self._note(asking, asking.client.identity, asking.entered.time_ms)
+
+    async def _return(self, asking: Asking, identity: str) -> None:
+        client = asking.client
+        heard = (await self._pasts_of(client, identity)).pop(asking.channel, None)
+        now_ms = self._to_redis(time.time())
+        window_ms = self._history.seconds * 1000
+        if heard is None or (heard.taken and heard.since_ms < now_ms - window_ms):
+            self._begin(asking, identity)
+            return
+        since = heard.since_ms
+        self._note(asking, identity, since)
+        carried = await self._carried(asking, since)
+        known = Known(since, heard.number, heard.epoch)
+        gap = self._history.gap_by_time(known, carried, now_ms)
+        if gap is not None or identity.startswith(EXCLUSIVE):
+            # Told once: the next return begins here.
+            self._records.forget(client.app_id, identity, heard.socket_id, [asking.channel])
+        else:
+            # Another tab of the same person may be the one that was lost.
+            self._records.note(client.app_id, identity, replace(heard, taken=True))
+        self._tell(asking, carried, gap, first=1, since_ms=since)
+
+    def _begin(self, asking: Asking, identity: str) -> None:
+        """Let a subscription begin that has no past."""
+        self._note(asking, identity, asking.entered.time_ms)
+        asking.told.told(Past())
+
+    def _tell(
+        self,
+        asking: Asking,
+        carried: Carried,
+        gap: GapReason | None,
+        *,
+        first: int,
+        since_ms: int | None = None,
+    ) -> None:
+        entered = asking.entered
+        grant = asking.told.grant
+        frames = tuple(
+            frame
+            for message in carried.messages
+            if message.number >= first
+            # What came after it entered is held back, and follows.
+            and (message.epoch != entered.epoch or message.number <= entered.number)
+            and (frame := frame_for(message, grant)) is not None
+        )
+        self.replayed += len(frames)
+        self.gaps += gap is not None
+        asking.told.told(Past(frames, gap, since_ms))
+
+    # --- notes -----------------------------------------------------------------------------------
+
+    def _note(self, asking: Asking, identity: str, since_ms: int) -> None:
+        client, entered = asking.client, asking.entered
+        if client.socket_id in self._clients:
+            identity = self._identities.setdefault(client.socket_id, (client.app_id, identity))[1]
+        heard = Heard(
+            client.socket_id,
+            asking.channel,
+            self._node_id,
+            since_ms,
+            entered.time_ms,
+            entered.number,
+            entered.epoch,
+        )
+        self._records.note(client.app_id, identity, heard)
+
+    def _name(self, client: Client) -> tuple[str, str] | None:
+        """Return under what a connection is noted: a fresh token may have given it another name."""
+        known, identity = self._identities.get(client.socket_id), client.identity
+        if known is None or identity is None or known[1] == identity:
+            return known
+        self._start(self._rename(client.socket_id, *known, identity))
+        named = self._identities[client.socket_id] = (client.app_id, identity)
+        return named
+
+    async def _rename(self, socket_id: str, app_id: str, before: str, identity: str) -> None:
+        record = await self._read(app_id, before)
+        mine = [heard for heard in record.heard if heard.socket_id == socket_id]
+        for heard in mine:
+            self._records.note(app_id, identity, heard)
+        self._records.forget(app_id, before, socket_id, [heard.channel for heard in mine])
+
+    async def _note_again(self) -> None:
+        """Write what Redis has lost; what these had to be told of it may be lost as well."""
+        for socket_id, (app_id, identity) in list(self._identities.items()):
+            record = await self._read(app_id, identity)
+            client = self._clients.get(socket_id)
+            if client is None or any(heard.socket_id == socket_id for heard in record.heard):
+                continue
+            at = client.proven_at
+            since = self._to_redis(at if at is not None else time.time()) - _MARGIN_MS
+            for channel in client.channels:
+                heard = Heard(socket_id, channel, self._node_id, since, since, 1, _LOST_EPOCH)
+                self._records.note(app_id, identity, heard)
+
+    async def _read(self, app_id: str, identity: str) -> Record:
+        return await _patiently(lambda: self._records.read(app_id, identity))
+
+    async def _proof(self, node_id: str, socket_id: str) -> int:
+        return await _patiently(lambda: self._records.proof(node_id, socket_id))
+
+    async def _carried(self, asking: Asking, since_ms: int) -> Carried:
+        app_id, channel = asking.client.app_id, asking.channel
+        return await _patiently(lambda: self._history.since(app_id, channel, since_ms))
+
+    # --- predecessors ----------------------------------------------------------------------------
+
+    async def _pasts_of(self, client: Client, identity: str) -> dict[str, Heard]:
+        """Return what the connection may take up, by channel: found out once per connection."""
+        key = client.socket_id, client.app_id, identity
+        found = self._pasts.get(key)
+        if found is None:
+            found = self._pasts[key] = asyncio.get_running_loop().create_future()
+            try:
+                found.set_result(await self._looked_up(client, identity))
+            except BaseException:
+                found.cancel()
+                raise
+            finally:
+                asyncio.get_running_loop().call_later(_KEPT_S, self._pasts.pop, key, None)
+        return await found
+
+    async def _looked_up(self, client: Client, identity: str) -> dict[str, Heard]:
+        record = await self._read(client.app_id, identity)
+        others = [heard for heard in record.heard if heard.socket_id != client.socket_id]
+        proofs = await self._proven(others, record, identity)
+        self._prune(client.app_id, identity, record)
+        pasts: dict[str, Heard] = {}
+        for heard in others:
+            proven = proofs.get(heard.socket_id)
+            if proven is None:
+                continue
+            # A proof from before it entered the channel says nothing of the channel.
+            since = heard.since_ms
+            if proven - _MARGIN_MS > heard.entered_ms:
+                since = max(since, proven - _MARGIN_MS)
+            before = pasts.get(heard.channel)
+            if before is None or since < before.since_ms:
+                pasts[heard.channel] = replace(heard, since_ms=since)
+        return pasts
+
+    def _prune(self, app_id: str, identity: str, record: Record) -> None:
+        """Forget what nobody needs any more: a device that comes every day keeps its record."""
+        now_ms = self._to_redis(time.time())
+        of_use = set()
+        for heard in record.heard:
+            if heard.taken and heard.since_ms < now_ms - self._history.seconds * 1000:
+                self._records.forget(app_id, identity, heard.socket_id, [heard.channel])
+            else:
+                of_use.add(heard.socket_id)
+        useless = [socket_id for socket_id in record.lost if socket_id not in of_use]
+        if useless:
+            self._records.forget_lost(app_id, identity, useless)
+
+    async def _proven(
+        self, others: Iterable[Heard], record: Record, identity: str
+    ) -> Mapping[str, int]:
+        """Return until when each lost connection is proven to have heard."""
+        proofs: dict[str, int] = {}
+        looking: dict[str, str] = {}
+        for heard in others:
+            if heard.socket_id in record.lost:
+                proofs[heard.socket_id] = record.lost[heard.socket_id]
+            else:
+                looking[heard.socket_id] = heard.node_id
+        probing = []
+        for socket_id, node_id in looking.items():
+            looks_open = self.probing.may_live(socket_id, node_id)
+            if looks_open and not identity.startswith(EXCLUSIVE):
+                probing.append(self.probing.is_alive(socket_id))
+            else:
+                probing.append(_no())
+        answers = await asyncio.gather(*probing)
+        for (socket_id, node_id), is_alive in zip(looking.items(), answers, strict=True):
+            if not is_alive:
+                proofs[socket_id] = await self._proof(node_id, socket_id)
+        return proofs
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask Redis until it answers: nothing may be told before."""
+    while True:
+        try:
+            return await ask()
+        except BrokerUnavailable:
+            await asyncio.sleep(_RETRY_S)
+
+
+async def _no() -> bool:
+    return False

@@ -1,0 +1,168 @@
+"""Serving HTTP and WebSocket on one socket until a signal comes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, cast
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from server.config import Settings
+from server.errors import ConfigError
+from server.node import Node
+from server.transports.door import Door
+from server.transports.http import HEAD_S, HttpProtocol
+from server.transports.websocket import WebSocketProtocol
+
+_BACKLOG: Final = 4096
+_LAST_REQUESTS_S: Final = 5
+"""How long requests under way may take when the server stops."""
+_KEEP_ALIVE_S: Final = 75
+"""Seconds for which an idle HTTP connection stays open."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handling, which ends us before we have tidied up."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: `serve` sees to them."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the sockets as uvicorn does, but have TLS handshakes end in time too."""
+        config, state = self.config, self.server_state
+        loop = asyncio.get_running_loop()
+        await self.lifespan.startup()
+
+        def protocol() -> asyncio.Protocol:
+            return HttpProtocol(config, state, self.lifespan.state)
+
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=each,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=HEAD_S if config.ssl is not None else None,
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
+
+    def stop(self) -> None:
+        """Stop gracefully; asked a second time, at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+async def serve(
+    node: Node, listening: socket.socket, app: ASGIApp, *, supervised: bool = False
+) -> None:
+    """Serve HTTP and WebSocket on a bound socket until a signal comes.
+
+    A supervised process also stops when its standard input ends, for then its supervisor has died.
+    """
+    server_settings = node.parts.settings.server
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http=HttpProtocol,
+        # uvicorn only calls it; a function that makes the protocol is as good as its class.
+        ws=cast("type[asyncio.Protocol]", _websocket_class(node.door)),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        # Backends and their proxies keep connections for their next event.
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_LAST_REQUESTS_S,
+        ssl_certfile=server_settings.ssl_certfile,
+        ssl_keyfile=server_settings.ssl_keyfile,
+    )
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    leaving = asyncio.Event()
+
+    def leave() -> None:
+        """Drain first; asked a second time, stop at once."""
+        if leaving.is_set():
+            server.stop()
+        leaving.set()
+        if supervised:
+            loop.remove_reader(sys.stdin.fileno())
+
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(stop, leave)
+    if supervised:
+        # The supervisor never writes: standard input becomes readable when it is gone.
+        loop.add_reader(sys.stdin.fileno(), leave)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server.serve(sockets=[listening]))
+            draining = tasks.create_task(_drain(leaving, node, server))
+            serving.add_done_callback(lambda _: draining.cancel())
+    finally:
+        if supervised:
+            loop.remove_reader(sys.stdin.fileno())
+        for stop in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(stop)
+
+
+async def _drain(leaving: asyncio.Event, node: Node, server: _Server) -> None:
+    """Await the signal, drain, then close the listener, last of all."""
+    await leaving.wait()
+    await node.drain()
+    server.should_exit = True
+
+
+def bound_socket(settings: Settings) -> socket.socket:
+    """Bind where the settings say; raises `ConfigError` naming the address."""
+    server = settings.server
+    if server.uds is not None:
+        return _bound_unix_socket(server.uds)
+    try:
+        info = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0]
+        return _bound(info[0], info[4])
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"cannot listen on {server.host}:{server.port}: {reason}") from None
+
+
+def _bound_unix_socket(path: Path) -> socket.socket:
+    try:
+        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+            path.unlink()
+        return _bound(socket.AF_UNIX, str(path))
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {path}: {error.strerror or error}") from None
+
+
+def _bound(family: int, address: object) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(cast("str", address))
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _websocket_class(door: Door) -> Callable[..., asyncio.Protocol]:
+    """Return what uvicorn calls to make the protocol of an upgraded connection."""
+
+    def make(*, server_state: uvicorn.server.ServerState, **_: object) -> WebSocketProtocol:
+        return WebSocketProtocol(door, server_state.connections)
+
+    return make

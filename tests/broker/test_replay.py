@@ -1,0 +1,533 @@
+"""A client that comes back has every event that was published while it was away, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from tests.broker.returns import GAP, UPDATED, Device, Place, drop, dropped, gone, proves
+from tests.clients.driver import SUCCEEDED, PusherJs, websocket_options
+from tests.clients.hosts import NODE, process_host
+from tests.conftest import StartServer
+from tests.harness import Client, Server, eventually, new_hotel, started
+from tests.transports.cut import wire_to
+
+Nodes = tuple[Server, Server]
+SETTINGS = {"BELLHOP_PING_S": "1", "BELLHOP_UNLISTED_CHANNELS": "pusher"}
+
+
+@pytest.fixture(scope="module")
+def nodes(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """Two nodes that ping every second; a test may end neither."""
+    folder = tmp_path_factory.mktemp("replay")
+    prefix = f"replay-{uuid.uuid4().hex[:8]}:"
+    settings = {
+        **SETTINGS,
+        "REDIS_URL": shared_server.redis_url,
+        "BELLHOP_REDIS_PREFIX": prefix,
+    }
+    with (
+        started(folder / "one.log", settings) as one,
+        started(folder / "two.log", settings) as two,
+    ):
+        yield one, two
+
+
+@pytest.fixture
+def place() -> Place:
+    """A channel that no other test speaks of."""
+    return Place()
+
+
+# --- the stock client ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("back", [0, 1], ids=["same node", "other node"])
+async def test_client_gets_what_it_missed(nodes: Nodes, place: Place, back: int) -> None:
+    """Everything after its resume point, before what is live; it only subscribes again."""
+    device = Device(place)
+    async with device.subscribed(nodes[0]) as before:
+        await place.publish(nodes[1])
+        await place.last_of(before)
+        await dropped(nodes[0], before)
+    await place.publish(nodes[1], 5)
+    async with device.subscribed(nodes[back]) as after:
+        await place.publish(nodes[0])
+        told = await place.last_of(after)
+        await after.quiet()
+    # Nothing is proven of a connection that has answered no ping.
+    assert told == place.since(1)
+    assert place.gaps(after) == []
+
+
+@pytest.mark.parametrize("back", [0, 1], ids=["same node", "other node"])
+async def test_return_while_events_keep_coming_has_no_hole(
+    nodes: Nodes, place: Place, back: int
+) -> None:
+    """Again and again, in the midst of a stream of events: each once per return, none missing."""
+    device = Device(place)
+    stop = asyncio.Event()
+    publishing = asyncio.create_task(place.publish_on(nodes[1], stop))
+    seen: set[int] = set()
+    try:
+        for turn in range(6):
+            async with device.subscribed(nodes[turn % 2 and back]) as client:
+                for _ in range(10):
+                    await client.next()
+                told = place.told(client)
+                assert told == list(range(told[0], told[-1] + 1))
+                seen.update(told)
+                drop(client)
+    finally:
+        stop.set()
+        await publishing
+    async with device.subscribed(nodes[0]) as client:
+        told = await place.last_of(client)
+    seen.update(told)
+    assert told == place.since(told[0])
+    assert seen == set(place.since(min(seen)))
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("known_by", ["instance", "sub"])
+async def test_stock_pusher_js_shows_every_event(nodes: Nodes, place: Place, known_by: str) -> None:
+    """Its link is cut in the midst of a stream of events: it comes back by itself, with all."""
+    device = Device(place)
+    path = f"/s/{device.instance}" if known_by == "instance" else ""
+    stop = asyncio.Event()
+    async with wire_to(nodes[0].port) as wire, process_host(NODE) as host:
+        client = host.new("pusher-js", PusherJs)
+        options = {**websocket_options(wire.port), "wsPath": f"{path}/t/{device.token}"}
+        await client.open(nodes[0], options=options)
+        await client.subscribed(place.channel)
+        publishing = asyncio.create_task(place.publish_on(nodes[1], stop))
+        try:
+            for _ in range(3):
+                await client.until("event", event=UPDATED)
+                wire.cut()
+                wire.mend()
+                await client.until("event", channel=place.channel, event=SUCCEEDED)
+        finally:
+            stop.set()
+            await publishing
+        await eventually(lambda: shown(client)[-1:] == [place.published])
+        await client.tell("disconnect")
+    assert list(dict.fromkeys(shown(client))) == place.since(1)
+    assert client.seen("event", event=GAP) == []
+
+
+def shown(client: PusherJs) -> list[int]:
+    """Return the events that an application would have shown, in order."""
+    reports = client.seen("event", event=UPDATED)
+    return [int(report["data"]["payload"]["room_number"]) for report in reports]
+
+
+async def test_answered_ping_moves_the_resume_point(nodes: Nodes, place: Place) -> None:
+    """What came more than a second before the last answered ping was sent does not come again."""
+    device = Device(place)
+    async with device.subscribed(nodes[0]) as before:
+        await place.publish(nodes[0])
+        await place.last_of(before)
+        await proves(before)
+        await dropped(nodes[0], before)
+    await place.publish(nodes[0], 2)
+    async with device.subscribed(nodes[1]) as after:
+        assert await place.last_of(after) == [2, 3]
+
+
+async def test_half_open_socket_proves_nothing(nodes: Nodes, place: Place) -> None:
+    """Writes that a dead link has swallowed are replayed; the old socket still looks open."""
+    device = Device(place)
+    async with wire_to(nodes[0].port) as wire, device.subscribed(nodes[0], wire.port) as before:
+        await place.publish(nodes[0])
+        await place.last_of(before)
+        await proves(before)
+        wire.hold_up()
+        await place.publish(nodes[0], 3)
+        async with device.subscribed(nodes[0]) as after:
+            await place.publish(nodes[0])
+            assert await place.last_of(after) == place.since(2)
+        drop(before)
+
+
+@pytest.mark.parametrize("instance", [True, False], ids=["instance", "sub"])
+async def test_client_of_a_killed_node_gets_what_it_missed(
+    start_server: StartServer, place: Place, *, instance: bool
+) -> None:
+    """Its node could say nothing: the proofs that it wrote every few seconds speak for it."""
+    here = await start_server(**SETTINGS)
+    there = await start_server(**SETTINGS, REDIS_URL=here.redis_url)
+    device = Device(place)
+    if not instance:
+        device.instance = None
+    async with device.subscribed(there) as before:
+        await place.publish(here)
+        await place.last_of(before)
+        # Two seconds between two writings of proofs, and one of margin.
+        await proves(before, 6)
+        there.end(signal.SIGKILL)
+    await place.publish(here, 3)
+    async with device.subscribed(here) as after:
+        await place.publish(here)
+        assert await place.last_of(after) == place.since(2)
+        assert place.gaps(after) == []
+
+
+async def test_client_of_a_node_that_ended_gets_what_it_missed(
+    start_server: StartServer, place: Place
+) -> None:
+    """A close of ours is no goodbye."""
+    here = await start_server(**SETTINGS)
+    there = await start_server(**SETTINGS, REDIS_URL=here.redis_url)
+    device = Device(place)
+    async with device.subscribed(there) as before:
+        await place.publish(here)
+        await place.last_of(before)
+        there.end()
+    await place.publish(here, 2)
+    async with device.subscribed(here) as after:
+        assert set(await place.last_of(after)) >= {2, 3}
+
+
+# --- goodbyes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "code, is_goodbye", [(1000, False), (1001, True), (1005, False), (1006, False), (4999, False)]
+)
+async def test_only_a_page_that_is_left_says_goodbye(
+    nodes: Nodes, place: Place, code: int, *, is_goodbye: bool
+) -> None:
+    """pusher-js ends what it means to reconnect as cleanly as what it does not."""
+    device = Device(place)
+    async with device.subscribed(nodes[0]) as before:
+        if code == 1006:
+            drop(before)
+        else:
+            await _close(before, code)
+        await gone(nodes[0], before)
+    await place.publish(nodes[0], 2)
+    async with device.subscribed(nodes[0]) as after:
+        await place.publish(nodes[0])
+        assert await place.last_of(after) == place.since(3 if is_goodbye else 1)
+
+
+async def _close(client: Client, code: int) -> None:
+    if code == 1005:
+        # A close frame without a code, masked with zeros.
+        client.socket.transport.write(bytes([0x88, 0x80, 0, 0, 0, 0]))
+        await client.socket.wait_closed()
+    else:
+        await client.socket.close(code)
+
+
+async def test_unsubscribe_is_a_goodbye_to_the_channel(nodes: Nodes, place: Place) -> None:
+    """And to no other."""
+    other = Place(place.hotel, name=f"{place.hotel}.rooms-{uuid.uuid4().hex[:8]}")
+    device = Device(place)
+    async with device.subscribed(nodes[0]) as before:
+        await before.subscribe(other.channel)
+        await before.send("pusher:unsubscribe", {"channel": place.channel})
+        await before.quiet()
+        await dropped(nodes[0], before)
+    await place.publish(nodes[0])
+    await other.publish(nodes[0])
+    async with device.subscribed(nodes[0]) as after:
+        await after.subscribe(other.channel)
+        await place.publish(nodes[0])
+        assert await other.last_of(after) == [1]
+        assert await place.last_of(after) == [2]
+
+
+async def test_server_close_is_no_goodbye(nodes: Nodes, place: Place) -> None:
+    """Whom the server closes comes back, and misses nothing."""
+    device = Device(place)
+    async with device.subscribed(nodes[0]) as before:
+        answer = await nodes[1].api("POST", f"/apps/1/users/{device.sub}/terminate_connections")
+        assert answer.status_code == 200
+        assert (await before.closed())[0] == 4009
+    await place.publish(nodes[0])
+    async with device.subscribed(nodes[0]) as after:
+        assert await place.last_of(after) == [1]
+
+
+# --- identity ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["instance", "sid", "jti", "sub"])
+async def test_device_is_known_by_what_the_client_tells(
+    nodes: Nodes, place: Place, by: str
+) -> None:
+    """The instance, else `sid`, else `jti`, else `sub`; another subject never gets its past."""
+    device = Device(place, instance="x" * 12 if by == "instance" else None)
+    if by in {"sid", "jti"}:
+        device.claims = {by: uuid.uuid4().hex}
+    async with device.subscribed(nodes[0]) as before:
+        await dropped(nodes[0], before)
+    await place.publish(nodes[0])
+    other = Device(place, instance=device.instance, claims=device.claims)
+    async with other.subscribed(nodes[0]) as stranger, device.subscribed(nodes[1]) as after:
+        await place.publish(nodes[0])
+        assert await place.last_of(stranger) == [2]
+        assert await place.last_of(after) == [1, 2]
+
+
+async def test_stronger_sign_tells_devices_apart(nodes: Nodes, place: Place) -> None:
+    """A page with another instance is another device, though the person is the same."""
+    device = Device(place)
+    async with device.subscribed(nodes[0]) as before:
+        await dropped(nodes[0], before)
+    await place.publish(nodes[0])
+    async with Device(place, device.sub).subscribed(nodes[0]) as other:
+        await place.publish(nodes[0])
+        assert await place.last_of(other) == [2]
+
+
+async def test_second_living_tab_gets_nothing(nodes: Nodes, place: Place) -> None:
+    """A predecessor that answers a ping is no predecessor, here or on the other node."""
+    device = Device(place, instance=None)
+    async with device.subscribed(nodes[0]) as first:
+        await place.publish(nodes[0])
+        await place.last_of(first)
+        for node in nodes:
+            async with device.client(node) as second:
+                subscribing = asyncio.create_task(second.subscribe(place.channel))
+                while not subscribing.done():
+                    # Whoever reads answers pings.
+                    await first.send("pusher:ping")
+                    await first.until("pusher:pong")
+                await subscribing
+                await place.publish(nodes[1])
+                assert await place.last_of(second) == [place.published]
+                await second.socket.close(1001)
+
+
+async def test_lost_tab_of_two_gets_what_it_missed(nodes: Nodes, place: Place) -> None:
+    """The other one lives on, and whichever of them comes back cannot be told: it is replayed."""
+    device = Device(place, instance=None)
+    async with device.subscribed(nodes[0]) as stays, device.subscribed(nodes[1]) as before:
+        await place.publish(nodes[0])
+        await place.last_of(before)
+        await proves(before)
+        await dropped(nodes[1], before)
+        await place.publish(nodes[0], 2)
+        await place.last_of(stays)
+        async with device.client(nodes[1]) as after:
+            subscribing = asyncio.create_task(after.subscribe(place.channel))
+            while not subscribing.done():
+                await stays.send("pusher:ping")
+                await stays.until("pusher:pong")
+            await subscribing
+            await place.publish(nodes[0])
+            assert await place.last_of(after) == [2, 3, 4]
+            assert place.gaps(after) == []
+
+
+async def test_renewed_token_is_the_same_device(nodes: Nodes, place: Place) -> None:
+    """A fresh token has another `jti`; the client that brought it comes back with it."""
+    device = Device(place, instance=None, claims={"jti": uuid.uuid4().hex})
+    async with device.subscribed(nodes[0]) as before:
+        device.claims = {"jti": uuid.uuid4().hex}
+        await before.send("bellhop:auth", {"token": device.token})
+        await before.until("bellhop:authenticated")
+        await before.quiet()
+        await dropped(nodes[0], before)
+    await place.publish(nodes[0])
+    async with device.subscribed(nodes[0]) as after:
+        await place.publish(nodes[0])
+        assert await place.last_of(after) == [1, 2]
+
+
+# --- what may be seen ----------------------------------------------------------------------------
+
+
+async def test_right_is_judged_anew(nodes: Nodes, place: Place) -> None:
+    """What a lost role opened is not in the replay, though it was published before."""
+
+    def holds(*roles: str, hotel: str = place.hotel) -> dict[str, Any]:
+        return {"hotels": [{"slug": hotel, "roles": roles}]}
+
+    device = Device(place, claims=holds("finance"))
+    async with device.subscribed(nodes[0]) as before:
+        await place.publish(nodes[0], payment_total="12.50")
+        await place.last_of(before)
+        assert before.frames[-1]["data"]["payload"]["payment_total"] == "12.50"
+        await dropped(nodes[0], before)
+    device.claims = holds("front_desk")
+    async with device.subscribed(nodes[0]) as after:
+        assert await place.last_of(after) == [1]
+        assert "payment_total" not in after.frames[-1]["data"]["payload"]
+        await dropped(nodes[0], after)
+    device.claims = holds("finance", hotel=new_hotel())
+    async with device.client(nodes[0]) as elsewhere:
+        await elsewhere.refused(place.channel)
+        await elsewhere.quiet()
+
+
+async def test_channel_outside_the_contract_is_replayed(nodes: Nodes) -> None:
+    """Public and private ones, as they are."""
+    for kind in ("", "private-"):
+        place = Place(name=f"{kind}lobby-{uuid.uuid4().hex[:8]}")
+        device = Device(place)
+        for expected in ([], [1, 2]):
+            async with device.client(nodes[0]) as client:
+                signed = {}
+                if kind:
+                    signed = nodes[0].pusher().authenticate(place.channel, client.socket_id)
+                await client.subscribe(place.channel, **signed)
+                if expected:
+                    assert await place.last_of(client) == expected
+                await dropped(nodes[0], client)
+            await place.publish(nodes[0], 2)
+
+
+# --- gaps ----------------------------------------------------------------------------------------
+
+
+async def test_return_after_the_window_is_told_once(start_server: StartServer) -> None:
+    """What has gone out of the history is told as a gap, before anything live, and never twice."""
+    node = await start_server(**SETTINGS, BELLHOP_HISTORY_S="1")
+    place, quiet = Place(), Place()
+    quiet.hotel = place.hotel
+    quiet.name = f"lobby-{uuid.uuid4().hex[:8]}"
+    device = Device(place)
+    async with device.subscribed(node) as before:
+        await before.subscribe(quiet.channel)
+        await dropped(node, before)
+    await place.publish(node)
+    async with node.redis() as client:
+        await eventually(lambda: _is_gone(client, f"bellhop:{{1:{place.channel}}}:log"))
+    await place.publish(node)
+    async with device.subscribed(node) as after:
+        await after.subscribe(quiet.channel)
+        await place.publish(node)
+        told = await place.last_of(after)
+        assert told[-2:] == [2, 3]
+        assert place.gaps(after) == ["window_exceeded"]
+        assert quiet.gaps(after) == []
+        names = [frame["event"] for frame in after.frames]
+        assert names.index("bellhop:gap") < names.index("room_updated")
+        # Told again until the client has proven that it was told.
+        await proves(after)
+        await dropped(node, after)
+    async with device.subscribed(node) as again:
+        await place.publish(node)
+        await place.last_of(again)
+        assert place.gaps(again) == []
+
+
+async def _is_gone(client: redis.asyncio.Redis, key: str) -> bool:
+    return await client.exists(key) == 0
+
+
+async def test_more_events_than_are_kept_is_a_gap(start_server: StartServer) -> None:
+    """The oldest have made room for the newest."""
+    node = await start_server(**SETTINGS, BELLHOP_HISTORY_EVENTS="100")
+    place = Place()
+    device = Device(place)
+    async with device.subscribed(node) as before:
+        await dropped(node, before)
+    await place.publish(node, 300)
+    async with device.subscribed(node) as after:
+        told = await place.last_of(after)
+        assert place.gaps(after) == ["window_exceeded"]
+        assert told == place.since(told[0])
+        assert 1 < told[0] <= 201
+
+
+async def test_history_that_redis_has_lost_is_told(start_server: StartServer) -> None:
+    """Events are gone with the number that the channel had: another epoch, or none yet."""
+    for published, reason in ((0, "history_lost"), (1, "epoch_changed")):
+        node = await start_server(**SETTINGS)
+        place = Place()
+        device = Device(place)
+        async with device.subscribed(node) as before:
+            await place.publish(node)
+            await place.last_of(before)
+            await dropped(node, before)
+        async with device.subscribed(node) as between:
+            await place.last_of(between)
+            await dropped(node, between)
+        async with node.redis() as client:
+            async for key in client.scan_iter(match=f"bellhop:{{1:{place.channel}}}*"):
+                await client.delete(key)
+        await place.publish(node, published)
+        async with device.subscribed(node) as after:
+            await place.publish(node)
+            await place.last_of(after)
+            assert place.gaps(after) == [reason]
+
+
+async def test_redis_that_has_lost_everything_leaves_no_silence(
+    start_server: StartServer,
+) -> None:
+    """Clients that lived through it and are lost later are still known when they come back."""
+    node = await start_server(**SETTINGS)
+    place = Place()
+    device = Device(place)
+    async with device.subscribed(node) as before:
+        await place.publish(node)
+        await place.last_of(before)
+        async with node.redis() as client:
+            await client.flushall()
+            # The node notices with its next heartbeat.
+            await eventually(lambda: client.keys("bellhop:session:*"))
+        await dropped(node, before)
+    await place.publish(node)
+    async with device.subscribed(node) as after:
+        await place.publish(node)
+        told = await place.last_of(after)
+    assert 2 in told or place.gaps(after)
+
+
+# --- aware clients -------------------------------------------------------------------------------
+
+
+async def test_client_names_the_point_itself(nodes: Nodes, place: Place) -> None:
+    """`bellhop:resume` before the subscribe: everything after that number, and no more."""
+    await place.publish(nodes[0])
+    async with Device(place).subscribed(nodes[0]) as before:
+        await place.publish(nodes[0])
+        await place.last_of(before)
+        meta = before.frames[-1]["data"]["meta"]
+    await place.publish(nodes[0], 2)
+    point = {"channel": place.channel, "epoch": meta["epoch"], "sequence": meta["sequence"]}
+    async with Device(place).client(nodes[1]) as after:
+        await after.send("bellhop:resume", point)
+        assert (await after.until("bellhop:resume:ok"))["data"] == {"channel": place.channel}
+        await after.subscribe(place.channel)
+        await place.publish(nodes[0])
+        assert await place.last_of(after) == [3, 4, 5]
+        assert place.gaps(after) == []
+        await after.send("bellhop:resume", point)
+        refused = (await after.until("bellhop:resume:error"))["data"]
+        assert refused == {
+            "channel": place.channel,
+            "error": "the channel is subscribed to already",
+        }
+
+
+@pytest.mark.parametrize(
+    "epoch, published, reason", [("other", 1, "epoch_changed"), ("other", 0, "history_lost")]
+)
+async def test_point_of_another_time_is_a_gap(
+    nodes: Nodes, place: Place, epoch: str, published: int, reason: str
+) -> None:
+    """All that is there follows, for nobody can say what is new."""
+    await place.publish(nodes[0], published)
+    async with Device(place).client(nodes[0]) as client:
+        point = {"channel": place.channel, "epoch": epoch, "sequence": 5}
+        await client.send("bellhop:resume", point)
+        await client.subscribe(place.channel)
+        await place.publish(nodes[0])
+        assert await place.last_of(client) == place.since(1)
+        assert place.gaps(client) == [reason]
+        frame = next(frame for frame in client.frames if frame["event"] == "bellhop:gap")
+        assert json.dumps(frame["data"]["since"]) == "null"

@@ -1,0 +1,75 @@
+"""A wire between a node and its Redis that a test can cut, or only hold up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+
+class Wire:
+    """A TCP proxy; nothing passes while it is held up, nobody connects while it is cut."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._open = asyncio.Event()
+        self._open.set()
+        self._cut = False
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.port = 0
+
+    def cut(self) -> None:
+        """End every connection, and each new one at once."""
+        self._cut = True
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        """Let connections through again."""
+        self._cut = False
+
+    def hold_up(self) -> None:
+        """Keep what is on its way."""
+        self._open.clear()
+
+    def let_go(self) -> None:
+        """Deliver what was kept, in order."""
+        self._open.set()
+
+    async def _connected(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        if self._cut:
+            back.transport.abort()
+            return
+        far, there = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers |= {back, there}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._pass(near, there))
+                tasks.create_task(self._pass(far, back))
+        finally:
+            for writer in (back, there):
+                self._writers.discard(writer)
+                writer.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                await self._open.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def wire_to(port: int) -> AsyncIterator[Wire]:
+    """Open a wire to a port of this machine."""
+    wire = Wire(port)
+    server = await asyncio.start_server(wire._connected, "127.0.0.1", 0)  # noqa: SLF001  its own
+    wire.port = server.sockets[0].getsockname()[1]
+    try:
+        yield wire
+    finally:
+        server.close()
+        wire.let_go()
+        wire.cut()
+        await server.wait_closed()
