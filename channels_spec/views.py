@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 from channels_spec.contract import ChannelFamily, EventSpec, ViewSpec
 
@@ -92,7 +92,7 @@ def _listed(view: ViewSpec, event: EventSpec | None, body: Body) -> Body:
 
 
 def _without(value: object, withheld: Callable[[str], bool]) -> object:
-    """Return ``value`` without the withheld keys; the same object where there are none."""
+    """Return a dict or list without the withheld keys; the same object where there are none."""
     # Copied only where something goes, and entered only where keys can be: for most events this
     # is the dearest step between their entrance and the broker.
     if isinstance(value, dict):
@@ -107,27 +107,21 @@ def _without(value: object, withheld: Callable[[str], bool]) -> object:
                     kept = kept if kept is not None else value.copy()
                     kept[key] = seen
         return value if kept is None else kept
-    if isinstance(value, list):
-        items: list[object] | None = None
-        for index, item in enumerate(value):
-            if item.__class__ is dict or item.__class__ is list:
-                seen = _without(item, withheld)
-                if seen is not item:
-                    items = items if items is not None else value.copy()
-                    items[index] = seen
-        return value if items is None else items
-    return value
+    given = cast("list[object]", value)
+    items: list[object] | None = None
+    for index, item in enumerate(given):
+        if item.__class__ is dict or item.__class__ is list:
+            seen = _without(item, withheld)
+            if seen is not item:
+                items = items if items is not None else given.copy()
+                items[index] = seen
+    return given if items is None else items
 
 
 @lru_cache(maxsize=64)
 def _beginnings(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return what the JSON text of a key starts with, in lower case, for every withheld name."""
-    found: list[str] = []
-    for name in sorted(names, key=len):
-        beginning = f'"{name[:-1]}' if name.endswith("*") else f'"{name}"'
-        if not any(beginning.startswith(shorter) for shorter in found):
-            found.append(beginning)
-    return tuple(found)
+    return tuple(f'"{name[:-1]}' if name.endswith("*") else f'"{name}"' for name in names)
 
 
 @lru_cache(maxsize=64)
