@@ -97,8 +97,15 @@ _FIELDS: Final = frozenset(
         "cvc2",
     )
 )
-_NOT_CARDS: Final = frozenset((("meta", "event_id"), ("meta", "ts")))
-"""What the backend makes at random, or of a time: here, and nowhere else of this name."""
+_EVENT_ID: Final = ("meta", "event_id")
+"""What the backend makes at random: here, and nowhere else of this name."""
+_TIME_OF_EVENT: Final = ("meta", "ts")
+_TIME: Final = re.compile(
+    r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ][0-9]{2}:?[0-9]{2}(?::?[0-9]{2}(?:[.,][0-9]{1,9})?)?"
+    r"(?:Z|[+-][0-9]{2}:?[0-9]{2})?",
+    re.ASCII,
+)
+"""ISO 8601: what may look like a card number where the event's time stands."""
 _FIELD_NAME: Final = re.compile(rf'"(?:{"|".join(sorted(_FIELDS))})"')
 """One of them as JSON writes it, in lower case."""
 _FIELD_BEGINNING: Final = re.compile('"(?:card|pan"|cv)')
@@ -179,7 +186,9 @@ def _field(
     exempt: frozenset[str],
     found: list[tuple[str | int, ...]],
 ) -> object:
-    if (key in exempt or path in _NOT_CARDS) and not isinstance(value, dict | list):
+    if (key in exempt or path == _EVENT_ID) and not isinstance(value, dict | list):
+        return value
+    if path == _TIME_OF_EVENT and isinstance(value, str) and _TIME.fullmatch(value):
         return value
     if key.lower() in _FIELDS and value is not None:
         found.append(path)

@@ -119,3 +119,20 @@ def test_card_data_is_masked_where_it_stands(
 def test_quick_look_passes_over_usual_events(text: str) -> None:
     """Times, ids and words that only look like a card's field need no closer look."""
     assert not may_hold_cards(text)
+
+
+@pytest.mark.parametrize(
+    "ts, passes",
+    [
+        ("2025-12-20T10:30:00Z", True),
+        ("20251220T103000.123456789+0000", True),
+        ("2025-12-20 10:30:00.411111111", True),
+        ("2025-12-20T10:4111111111111111:00Z", False),
+        ("4111111111111111", False),
+    ],
+)
+def test_time_of_an_event_passes_as_a_time_only(ts: str, passes: bool) -> None:  # noqa: FBT001
+    """What stands where the time does is exempt while it is one."""
+    body, paths = without_cards({"meta": {"ts": ts}})
+    assert (not paths) is passes
+    assert (body == {"meta": {"ts": ts}}) is passes
