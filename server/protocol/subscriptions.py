@@ -110,6 +110,8 @@ class Subscriptions:
         try:
             admitted = judge(command, speaker, self._rules, now)
         except SubscriptionRefused as refused:
+            # The client was told no: what it asked before must not bring a yes.
+            self._parked.drop(channel)
             return Asked([_refused(refused)])
         if admitted is None:
             if self._parked.add(command):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.broker.pair import CONFIGURATION, Pair
+from tests.broker.returns import SETTINGS, Nodes, Place
 from tests.harness import Server, started
 
 
@@ -34,3 +35,34 @@ def shared_pair(shared_server: Server, tmp_path_factory: pytest.TempPathFactory)
 async def pair(shared_pair: Pair) -> Pair:
     """The shared pair; a test may end neither node, nor rely on what others did there."""
     return shared_pair
+
+
+@pytest.fixture(scope="session")
+def shared_pinging_nodes(
+    shared_server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Nodes]:
+    """Two nodes that ping every second; a test may end neither."""
+    folder = tmp_path_factory.mktemp("replay")
+    prefix = f"replay-{uuid.uuid4().hex[:8]}:"
+    settings = {
+        **SETTINGS,
+        "REDIS_URL": shared_server.redis_url,
+        "BELLHOP_REDIS_PREFIX": prefix,
+    }
+    with (
+        started(folder / "one.log", settings) as one,
+        started(folder / "two.log", settings) as two,
+    ):
+        yield one, two
+
+
+@pytest.fixture
+async def nodes(shared_pinging_nodes: Nodes) -> Nodes:
+    """Two nodes that ping every second; a test may end neither."""
+    return shared_pinging_nodes
+
+
+@pytest.fixture
+def place() -> Place:
+    """A channel that no other test speaks of."""
+    return Place()

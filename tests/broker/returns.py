@@ -23,6 +23,8 @@ from tests.harness import (
     token,
 )
 
+Nodes = tuple[Server, Server]
+SETTINGS: Final = {"BELLHOP_PING_S": "1", "BELLHOP_UNLISTED_CHANNELS": "pusher"}
 UPDATED: Final = "room_updated"
 GAP: Final = "bellhop:gap"
 PINGS: Final = 4

@@ -15,12 +15,6 @@ from tests.harness import Client, Server, eventually
 from tests.transports.cut import Wire, wire_to
 
 
-@pytest.fixture
-def place() -> Place:
-    """A channel that no other test speaks of."""
-    return Place()
-
-
 async def kill_listening(node: Server) -> None:
     """End every connection on which a node hears the bus."""
     async with node.redis() as client:
