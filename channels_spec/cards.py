@@ -99,6 +99,7 @@ _FIELDS: Final = frozenset(
 )
 _EVENT_ID: Final = ("meta", "event_id")
 """What the backend makes at random: here, and nowhere else of this name."""
+_UUID: Final = re.compile("[0-9A-Fa-f]{8}(?:-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}", re.ASCII)
 _TIME_OF_EVENT: Final = ("meta", "ts")
 _TIME: Final = re.compile(
     r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ][0-9]{2}:?[0-9]{2}(?::?[0-9]{2}(?:[.,][0-9]{1,9})?)?"
@@ -117,11 +118,11 @@ _SHORTEST_RUN: Final = b"9" * _SHORTEST
 def may_hold_cards(text: str, event_id: str = "") -> bool:
     """Whether the JSON text of a body needs a closer look; few do that hold no card data.
 
-    Of all that an event holds its id looks most like a card number: it is exempt.
+    Of all that an event holds its id looks most like a card number: a UUID is exempt there.
     """
     if _has_long_number(text):
         # Where it stands twice, one stays and is looked at: what matters is found or exempt there.
-        at = text.rfind(event_id) if event_id else -1
+        at = text.rfind(event_id) if _UUID.fullmatch(event_id) else -1
         without_id = text if at < 0 else text[:at] + text[at + len(event_id) :]
         if _has_long_number(without_id) and mask(without_id) != without_id:
             return True
@@ -186,7 +187,9 @@ def _field(
     exempt: frozenset[str],
     found: list[tuple[str | int, ...]],
 ) -> object:
-    if (key in exempt or path == _EVENT_ID) and not isinstance(value, dict | list):
+    if key in exempt and not isinstance(value, dict | list):
+        return value
+    if path == _EVENT_ID and isinstance(value, str) and _UUID.fullmatch(value):
         return value
     if path == _TIME_OF_EVENT and isinstance(value, str) and _TIME.fullmatch(value):
         return value

@@ -260,7 +260,14 @@ def _without_cards(normalized: Normalized) -> Normalized:
     if not paths or not isinstance(body, dict):
         return normalized
     faults = [Fault(pointer(path), "holds card data") for path in paths[:MAX_FAULTS]]
-    return replace(normalized, body=body, violations=(*normalized.violations, *faults))
+    meta = body.get("meta")
+    event_id = meta.get("event_id") if normalized.enveloped and isinstance(meta, dict) else None
+    return replace(
+        normalized,
+        body=body,
+        event_id=str(event_id or normalized.event_id),
+        violations=(*normalized.violations, *faults),
+    )
 
 
 def _publication(

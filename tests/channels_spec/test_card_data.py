@@ -15,6 +15,7 @@ from channels_spec.cards import MASKED, mask, may_hold_cards, without_cards
 CARD = "4111111111111111"
 HIDDEN = "************1111"
 
+UUID = "41111111-1111-1111-8111-111111111111"
 KEYS = st.sampled_from(["note", "event_id", "ts", "pan", "CVV", "card_number", "phone", CARD, "x"])
 TEXTS = st.one_of(
     st.text(max_size=5),
@@ -94,7 +95,8 @@ def test_quick_look_overlooks_nothing(body: dict[str, Any]) -> None:
         ({"cvv": None}, {"cvv": None}, []),
         ({"reference": CARD}, {"reference": CARD}, []),
         ({"reference": [CARD]}, {"reference": [HIDDEN]}, [("reference", 0)]),
-        ({"meta": {"event_id": CARD}}, {"meta": {"event_id": CARD}}, []),
+        ({"meta": {"event_id": CARD}}, {"meta": {"event_id": mask(CARD)}}, [("meta", "event_id")]),
+        ({"meta": {"event_id": UUID}}, {"meta": {"event_id": UUID}}, []),
         ({"payload": {"ts": CARD}}, {"payload": {"ts": HIDDEN}}, [("payload", "ts")]),
         ({"a": True, "b": 1.5, "c": None}, {"a": True, "b": 1.5, "c": None}, []),
     ],

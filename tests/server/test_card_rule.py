@@ -104,11 +104,24 @@ def test_what_is_no_card_passes(payload: dict[str, Any]) -> None:
     assert publication.event_id
 
 
-def test_event_id_is_never_taken_for_a_card() -> None:
+def test_event_id_is_never_taken_for_a_card_when_it_is_a_uuid() -> None:
     """A random id may look like one; masking it would undo the deduplication."""
     publisher = Publisher(
         load_contract(), NoBroker(), mode=ContractMode.ENFORCE, serves_unlisted=False
     )
     body = room_updated()
+    event_id = "41111111-1111-1111-8111-111111111111"
+    body["meta"]["event_id"] = event_id
+    assert publisher.prepare(Event("1", ROOMS, None, body)).event_id == event_id
+
+
+def test_card_number_does_not_pass_as_an_event_id() -> None:
+    """Where it is masked it is masked everywhere: it goes into Redis and into headers."""
+    body = room_updated()
     body["meta"]["event_id"] = "4111-1111-1111-1111"
-    assert publisher.prepare(Event("1", ROOMS, None, body)).event_id == "4111-1111-1111-1111"
+    publisher = Publisher(
+        load_contract(), NoBroker(), mode=ContractMode.WARN, serves_unlisted=False
+    )
+    publication = publisher.prepare(Event("1", ROOMS, None, body))
+    assert publication.event_id == "************1111"
+    assert b"4111" not in b"".join(frame.head + frame.tail for frame in publication.frames)
