@@ -109,7 +109,7 @@ _TIME: Final = re.compile(
 """ISO 8601: what may look like a card number where the event's time stands."""
 _FIELD_NAME: Final = re.compile(rf'"(?:{"|".join(sorted(_FIELDS))})"')
 """One of them as JSON writes it, in lower case."""
-_FIELD_BEGINNING: Final = re.compile('"(?:card|pan"|cv)')
+_FIELD_BEGINNING: Final = re.compile('"(?:card[_n]|pan"|cv[vc])')
 """What each of them begins with: found sooner, and mostly not there."""
 _DIGITS_AS_9: Final = bytes(ord("9" if chr(i) in "0123456789" else ".") for i in range(256))
 _SHORTEST_RUN: Final = b"9" * _SHORTEST

@@ -6,7 +6,7 @@ shares the body of the view above, so that the usual event is encoded once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, cast
@@ -47,14 +47,22 @@ def viewed(family: ChannelFamily, event: EventSpec | None, body: Body, text: str
     text = text.lower()
     for view in family.views:
         seen = body if _shows_all(view, text) else project(view, event, body)
-        index = next((i for i, known in enumerate(bodies) if known is seen), len(bodies))
-        if index == len(bodies):
-            bodies.append(seen)
-        names: tuple[str, ...] = (view.name,)
+        index = _place(bodies, seen)
         if event is not None and view.listed_fields_only:
             names = guest_views(view.name, event.guest_scope)
-        views.extend((name, index) for name in names)
+            views += [(name, index) for name in names]
+        else:
+            views.append((view.name, index))
     return ViewedBodies(tuple(bodies), tuple(views))
+
+
+def _place(bodies: list[Body], seen: Body) -> int:
+    """Return where a body stands among the distinct ones, which it joins if it is new."""
+    for index, known in enumerate(bodies):
+        if known is seen:
+            return index
+    bodies.append(seen)
+    return len(bodies) - 1
 
 
 def project(view: ViewSpec, event: EventSpec | None, body: Body) -> Body:
@@ -63,7 +71,7 @@ def project(view: ViewSpec, event: EventSpec | None, body: Body) -> Body:
         body = _listed(view, event, body)
     if not view.withhold:
         return body
-    seen = _without(body, _withholder(view.withhold))
+    seen = _without(body, _withheld(view.withhold))
     return seen if isinstance(seen, dict) else body
 
 
@@ -91,14 +99,14 @@ def _listed(view: ViewSpec, event: EventSpec | None, body: Body) -> Body:
     }
 
 
-def _without(value: object, withheld: Callable[[str], bool]) -> object:
+def _without(value: object, withheld: Mapping[str, bool]) -> object:
     """Return a dict or list without the withheld keys; the same object where there are none."""
     # Copied only where something goes, and entered only where keys can be: for most events this
     # is the dearest step between their entrance and the broker.
     if isinstance(value, dict):
         kept: dict[str, object] | None = None
         for key, item in value.items():
-            if withheld(key):
+            if withheld[key]:
                 kept = kept if kept is not None else value.copy()
                 del kept[key]
             elif item.__class__ is dict or item.__class__ is list:
@@ -124,15 +132,27 @@ def _beginnings(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f'"{name[:-1]}' if name.endswith("*") else f'"{name}"' for name in names)
 
 
-@lru_cache(maxsize=64)
-def _withholder(names: tuple[str, ...]) -> Callable[[str], bool]:
-    """Return the test of a key; it remembers, because the same keys come again and again."""
-    exact = frozenset(name for name in names if not name.endswith("*"))
-    prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
+class _Withheld(dict[str, bool]):
+    """Whether a key is withheld, remembered: the same keys come again and again."""
 
-    @lru_cache(maxsize=4096)
-    def withheld(key: str) -> bool:
-        key = key.lower()
-        return key in exact or key.startswith(prefixes)
+    __slots__ = ("_exact", "_prefixes")
 
-    return withheld
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self._exact = frozenset(name for name in names if not name.endswith("*"))
+        self._prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
+
+    def __missing__(self, key: str) -> bool:
+        """Look at a key that has not been seen yet."""
+        lower = key.lower()
+        withheld = lower in self._exact or lower.startswith(self._prefixes)
+        if len(self) < _MAX_REMEMBERED and len(key) <= _LONGEST_REMEMBERED:
+            self[key] = withheld
+        return withheld
+
+
+_MAX_REMEMBERED: Final = 4_096
+_LONGEST_REMEMBERED: Final = 100
+"""Keys that are remembered, and their characters: a producer chooses both."""
+
+_withheld = lru_cache(maxsize=64)(_Withheld)
