@@ -141,7 +141,9 @@ def _hotel_staff_by_id(principal: Principal, match: ChannelMatch) -> Grant | Ref
         return Grant(views=_views(match.family, entries), no_hotel=least)
     if principal.all_hotels:
         view = _view(match.family, principal.roles)
-        return Grant(any_hotel=view, no_hotel=view, lost_hotels=principal.lost_hotels)
+        lost = principal.lost_hotels
+        # An event that names no hotel may be one of a hotel that was lost.
+        return Grant(any_hotel=view, no_hotel=None if lost else view, lost_hotels=lost)
     return Refusal(403, f"the token names no hotel with the id {match.subject}")
 
 

@@ -83,7 +83,9 @@ def _chat_view(claims: Claims, channel: str, of: str, hotel: str) -> str | None:
 
 def _feed_view(claims: Claims, hotel_id: str, hotel: str) -> str | None:
     if claims["hotels"] == "*":
-        return None if hotel in claims.get("lost", ()) else _staff_view(claims["roles"])
+        lost = claims.get("lost", ())
+        # Without a name it may be a lost one's.
+        return None if hotel in lost or (lost and not hotel) else _staff_view(claims["roles"])
     slugs = [entry["slug"] for entry in claims["hotels"] if entry.get("id") == hotel_id]
     if hotel:
         return _staff_view(_roles(claims, hotel)) if hotel in slugs else None

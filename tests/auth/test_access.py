@@ -90,7 +90,7 @@ GRANTED: list[tuple[Principal, str, Grant]] = [
     (
         replace(service(), lost_hotels=frozenset({"grand"})),
         "staff-hotel-1",
-        Grant(any_hotel="staff", no_hotel="staff", lost_hotels=frozenset({"grand"})),
+        Grant(any_hotel="staff", lost_hotels=frozenset({"grand"})),
     ),
     (
         replace(service(), lost_hotels=frozenset({"grand"})),
