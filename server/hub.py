@@ -73,6 +73,10 @@ class Hub:
         self.delivered = 0
         """Frames offered to subscribers, ever."""
         self.slow_consumers = 0
+        self.heard_until: float | None = None
+        """Until when (s) all that was published has been offered; ``None``: now."""
+        self._deaf = False
+        """Whether some channel may still be repairing."""
 
     # --- sessions --------------------------------------------------------------------------------
 
@@ -216,8 +220,16 @@ class Hub:
         if channel.unused and self._channels.pop(channel.key, None) is not None:
             self._watcher.unwatch(*channel.key)
 
+    def heard(self, until: float) -> None:
+        """Learn from the broker that all that was published before then (s) has come in."""
+        if self._deaf:
+            self._deaf = any(channel.repairing for channel in self._channels.values())
+        if not self._deaf:
+            self.heard_until = until
+
     def lost(self, since_ms: int) -> None:
         """Learn from the broker that since then (ms) events have been missed."""
+        self._deaf = True
         for channel in self._channels.values():
             self._flush(channel)
             channel.repair = None

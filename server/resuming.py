@@ -224,7 +224,7 @@ class Resuming:
         else:
             # Another tab of the same person may be the one that was lost.
             self._records.note(client.app_id, identity, replace(heard, taken=True))
-        self._tell(asking, carried, gap, first=1, since_ms=since)
+        self._tell(asking, carried, gap, since_ms=since, exclude=heard.socket_id)
 
     def _begin(self, asking: Asking, identity: str) -> None:
         """Let a subscription begin that has no past."""
@@ -237,9 +237,11 @@ class Resuming:
         carried: Carried,
         gap: GapReason | None,
         *,
-        first: int,
+        first: int = 1,
         since_ms: int | None = None,
+        exclude: str | None = None,
     ) -> None:
+        """Tell what a channel carried; ``exclude`` is the socket that the client had then."""
         entered = asking.entered
         grant = asking.told.grant
         frames = tuple(
@@ -248,6 +250,7 @@ class Resuming:
             if message.number >= first
             # What came after it entered is held back, and follows.
             and (message.epoch != entered.epoch or message.number <= entered.number)
+            and message.exclude != exclude
             and (frame := frame_for(message, grant)) is not None
         )
         self.replayed += len(frames)

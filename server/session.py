@@ -110,8 +110,8 @@ class Session:
 
     @property
     def proven_at(self) -> float | None:
-        """When the last ping was sent that the client has answered."""
-        return self._connection.proven_at
+        """Until when the client has got everything, as far as that is proven."""
+        return self._connection.proofs.until
 
     @property
     def channels(self) -> list[str]:
@@ -147,10 +147,10 @@ class Session:
         if self._closed:
             return
         self._received += 1
-        proven = self._connection.proven_at
+        answered = self._connection.proofs.answered
         try:
             self._apply(self._connection.receive(text, self._around.clock()))
-            if self._connection.proven_at is not proven:
+            if self._connection.proofs.answered != answered:
                 self._around.resuming.proved(self)
         except Exception:
             log.exception("connection.failed", socket_id=self.socket_id)
@@ -171,7 +171,8 @@ class Session:
     def probe(self) -> None:
         """Have the client answer a ping: somebody wants to know whether it lives."""
         if not self._closed:
-            self._apply(self._connection.probe(self._around.clock()))
+            hub = self._around.hub
+            self._apply(self._connection.probe(self._around.clock(), hub.heard_until))
 
     def not_entered(self, channel: str, subscription: Subscription, reason: str) -> None:
         """Learn that the broker has refused a subscription."""
@@ -195,7 +196,7 @@ class Session:
         """Do what is due; the wheel calls it."""
         if self._closed:
             return None
-        self._apply(self._connection.tick(now))
+        self._apply(self._connection.tick(now, self._around.hub.heard_until))
         return self._connection.deadline()
 
     def fell_behind(self) -> None:
@@ -253,7 +254,7 @@ class Session:
         """Have `tick` called in time; what is due already is done now."""
         now, due = self._around.clock(), self._connection.deadline()
         if due <= now and not self._closed:
-            self._apply(self._connection.tick(now))
+            self._apply(self._connection.tick(now, self._around.hub.heard_until))
             due = self._connection.deadline()
         self._around.wheel.schedule(self, due)
 

@@ -31,6 +31,9 @@ class Receiver(Protocol):
     def watched(self, app_id: str, channel: str) -> None:
         """Learn that from now on every event of the channel comes in."""
 
+    def heard(self, until: float) -> None:
+        """Learn that all that was published before then (s) has come in."""
+
     def lost(self, since_ms: int) -> None:
         """Learn that since then (ms) nothing has come in, until a channel is `watched` again."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -18,7 +19,7 @@ from redis.exceptions import RedisError
 
 from server.cancellation import raise_if_cancelled
 
-_PING_S: Final = 5.0
+_PING_S: Final = 1.0
 _LOST_AFTER_S: Final = 15.0
 _LINGER_S: Final = 5.0
 """How long an unwatched name stays subscribed, for the tab that comes straight back."""
@@ -30,7 +31,7 @@ _MESSAGES_PER_TURN: Final = 256
 log = structlog.get_logger()
 
 
-def _nothing(silent_s: float) -> None:
+def _nothing(seconds: float) -> None:
     """Do nothing."""
 
 
@@ -59,6 +60,7 @@ class Listener:
         first: Iterable[bytes] = (),
         catch_up: Callable[[], Awaitable[None]] | None = None,
         on_lost: Callable[[float], None] = _nothing,
+        on_heard: Callable[[float], None] = _nothing,
     ) -> None:
         """Create a listener; `run` connects.
 
@@ -70,6 +72,9 @@ class Listener:
             first: bus channels that are listened to before any other, and for ever.
             on_lost: called when a connection that stood is lost, with the seconds for which it had
                 been silent: since then messages may have been missed.
+            on_heard: called about once a second with the latest time (s) for which it is known that
+                all that was published before has come in, and what came of it in that turn of the
+                event loop is done.
             catch_up: awaited on every connection when those are in force, before any other is.
 
         """
@@ -80,6 +85,7 @@ class Listener:
         self._first = tuple(first)
         self._catch_up = catch_up
         self._on_lost = on_lost
+        self._on_heard = on_heard
         self._first_confirmed = asyncio.Event()
         self._caught_up = False
         self._names: dict[bytes, _Name] = {}
@@ -175,7 +181,8 @@ class Listener:
                 raise ConnectionError("Redis does not answer the listening connection")
             if loop.time() - pinged_at >= _PING_S:
                 pinged_at = loop.time()
-                await connection.send_command("PING")
+                # What was published before comes in before the answer, which brings the time back.
+                await connection.send_command("PING", repr(time.time()))
             try:
                 async with asyncio.timeout(1.0):
                     await self._changed.wait()
@@ -242,6 +249,9 @@ class Listener:
                     self._on_confirmed(name)
                 if all(self._names[each].confirmed for each in self._first):
                     self._first_confirmed.set()
+            case [b"pong", sent] if sent:
+                # After what the messages before it have put off to the end of this turn.
+                asyncio.get_running_loop().call_soon(self._on_heard, float(sent))
             case [b"psubscribe", *_]:
                 self._patterns_confirmed += 1
             case _:

@@ -119,6 +119,7 @@ class RedisBroker:
             first=(self._control, self._revoke),
             catch_up=self._catch_up,
             on_lost=self._lost,
+            on_heard=self._heard,
         )
 
     @property
@@ -130,6 +131,7 @@ class RedisBroker:
         """Set where events go, and orders to every node; before `run`."""
         self._receiver = receiver
         self._orders = orders
+        receiver.heard(0.0)
 
     async def run(self) -> None:
         """Listen and publish until cancelled."""
@@ -170,6 +172,10 @@ class RedisBroker:
         if self._receiver is not None:
             since = time.time() - silent_s - _LOST_MARGIN_S
             self._receiver.lost(round(since * 1000))
+
+    def _heard(self, until: float) -> None:
+        if self._receiver is not None:
+            self._receiver.heard(until)
 
     async def _catch_up(self) -> None:
         if self._orders is not None:

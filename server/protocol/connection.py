@@ -23,6 +23,7 @@ from server.protocol.effects import Close, Effect, Send, SignedIn, VerifyToken
 from server.protocol.errors import ProtocolError
 from server.protocol.identity import identity
 from server.protocol.presence import Entered, Past
+from server.protocol.proofs import Proofs
 from server.protocol.rate_limit import TokenBucket
 from server.protocol.rules import Rules
 from server.protocol.subscription import Subscription
@@ -39,18 +40,13 @@ _EXPIRES: Final = Close(CloseCode.TOKEN_EXPIRED, "the token expires: reconnect w
 _REVOKED: Final = Close(CloseCode.UNAUTHORIZED, "the token was revoked")
 
 
-_NO_PINGS: Final[list[float]] = []
-"""Replaced, never changed."""
 _NOTHING: Final = Past()
-_MAX_UNANSWERED: Final = 8
-"""Pings whose answers are waited for: of more it could not be told which one is answered."""
 
 
 class Connection:
     """The server's side of one Pusher connection."""
 
     __slots__ = (
-        "_answers_count",
         "_auth_deadline",
         "_bearer",
         "_client_events",
@@ -62,7 +58,6 @@ class Connection:
         "_spread",
         "_subscriptions",
         "_token_until",
-        "_unanswered",
         "_user_id",
         "_user_info",
         "_warn_at",
@@ -70,7 +65,7 @@ class Connection:
         "app",
         "instance",
         "principal",
-        "proven_at",
+        "proofs",
         "socket_id",
     )
 
@@ -114,10 +109,7 @@ class Connection:
         """When the first token ends that a signed subscription was made with."""
         self._heard_at = self._pinged_at = now
         self._client_events: TokenBucket | None = None
-        self._unanswered: list[float] = _NO_PINGS
-        self._answers_count = True
-        self.proven_at: float | None = None
-        """When the last ping was sent that the client has answered."""
+        self.proofs = Proofs()
         self.instance = instance
         self._subscriptions = Subscriptions(app, rules)
 
@@ -216,8 +208,11 @@ class Connection:
                 due = min(due, at)
         return due
 
-    def tick(self, now: float) -> list[Effect]:
-        """Do what has become due."""
+    def tick(self, now: float, heard_until: float | None = None) -> list[Effect]:
+        """Do what has become due.
+
+        ``heard_until``: what was published before has been sent to the client; ``None``: by now.
+        """
         if any(end is not None and now >= end for end in (self._token_until, self._signed_until)):
             return [_EXPIRES]
         if now >= self._heard_at + self._rules.ping_s + self._rules.pong_timeout_s:
@@ -236,21 +231,20 @@ class Connection:
                 )
                 effects.append(Send(refusal))
         if now >= self._pinged_at + self._rules.ping_s:
-            effects += self.ping(now)
+            effects += self._ping(now, heard_until)
         return effects
 
-    def ping(self, now: float) -> list[Effect]:
+    def _ping(self, now: float, heard_until: float | None) -> list[Effect]:
         """Ask for a pong: it proves that all that was sent before has arrived."""
         self._pinged_at = now
-        if len(self._unanswered) < _MAX_UNANSWERED:
-            self._unanswered = [*self._unanswered, now]
-        else:
-            self._answers_count = False
+        until = now if heard_until is None else min(now, heard_until)
+        # What a channel holds back for it stands behind this ping.
+        self.proofs.pinged(None if self._subscriptions.entering else until)
         return [Send(frames.PING)]
 
-    def probe(self, now: float) -> list[Effect]:
+    def probe(self, now: float, heard_until: float | None = None) -> list[Effect]:
         """Have the client answer a ping: one that is under way already does."""
-        return [] if self._unanswered else self.ping(now)
+        return [] if self.proofs.under_way else self._ping(now, heard_until)
 
     @property
     def channels(self) -> list[str]:
@@ -276,8 +270,7 @@ class Connection:
             case commands.Ping():
                 return [Send(frames.PONG)]
             case commands.Pong():
-                if self._unanswered and self._answers_count:
-                    self.proven_at = self._unanswered.pop(0)
+                self.proofs.pong()
                 return []
             case commands.Subscribe():
                 return self._subscribe(command, now)

@@ -95,6 +95,11 @@ class Subscriptions:
         """The channels that the fan-out knows of, those on their way in included."""
         return list(self._table)
 
+    @property
+    def entering(self) -> bool:
+        """Whether events are held back for a subscription that the broker is letting in."""
+        return any(each.state is State.ENTERING for each in self._table.values())
+
     # --- getting in ------------------------------------------------------------------------------
 
     def subscribe(self, command: commands.Subscribe, speaker: Speaker, now: float) -> Asked:

@@ -44,12 +44,16 @@ class Place:
         """The contract's, unless the place has a name of its own."""
         return self.name or f"{self.hotel}.rooms"
 
-    async def publish(self, node: Server, events: int = 1, **payload: Any) -> None:
+    async def publish(
+        self, node: Server, events: int = 1, *, socket_id: str | None = None, **payload: Any
+    ) -> None:
         """Publish one event after the other by HTTP, and await that each is taken."""
         for _ in range(events):
             self.published += 1
             data = room_updated(str(self.published), hotel=self.hotel, **payload)
             body = {"name": UPDATED, "channel": self.channel, "data": json.dumps(data)}
+            if socket_id is not None:
+                body["socket_id"] = socket_id
             answer = await node.api("POST", f"/apps/{APP_ID}/events", body)
             assert answer.status_code == 200, answer.text
 

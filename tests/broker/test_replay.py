@@ -138,6 +138,45 @@ async def test_half_open_socket_proves_nothing(nodes: Nodes, place: Place) -> No
         drop(before)
 
 
+async def test_ping_proves_nothing_of_what_the_node_itself_has_not_heard(
+    start_server: StartServer, place: Place
+) -> None:
+    """The bus is held up unnoticed: the client answers pings, but has not got everything."""
+    here = await start_server(**SETTINGS)
+    device = Device(place)
+    async with wire_to(here.port + 1) as wire:
+        there = await start_server(**SETTINGS, REDIS_URL=f"redis://127.0.0.1:{wire.port}/0")
+        async with device.subscribed(there) as before:
+            await place.publish(here)
+            await place.last_of(before)
+            wire.hold_up_bus()
+            await place.publish(here, 3)
+            await proves(before)
+            assert place.told(before) == [1]
+            await dropped(there, before)
+        async with device.subscribed(here) as after:
+            told = await place.last_of(after)
+        there.end()
+        assert told[-3:] == [2, 3, 4]
+        assert place.gaps(after) == []
+
+
+async def test_event_that_its_own_backend_kept_from_a_client_is_not_replayed_to_it(
+    nodes: Nodes, place: Place
+) -> None:
+    """Whoever caused it shows it already; to others it is replayed."""
+    device, other = Device(place), Device(place)
+    async with device.subscribed(nodes[0]) as before, other.subscribed(nodes[0]) as also:
+        await place.publish(nodes[0], socket_id=before.socket_id)
+        await place.publish(nodes[0])
+        await place.last_of(also)
+        await dropped(nodes[0], before)
+        await dropped(nodes[0], also)
+    async with device.subscribed(nodes[1]) as after, other.subscribed(nodes[1]) as again:
+        assert await place.last_of(after) == [2]
+        assert await place.last_of(again) == [1, 2]
+
+
 @pytest.mark.parametrize("instance", [True, False], ids=["instance", "sub"])
 async def test_client_of_a_killed_node_gets_what_it_missed(
     start_server: StartServer, place: Place, *, instance: bool

@@ -226,3 +226,21 @@ def test_member_waits_until_the_bus_has_come_as_far_as_the_broker() -> None:
         room.announce(Kind.ROSTER, "news", number=3, key=ROSTER)
         room.turn()
         assert client.got == ["news"]
+
+
+def test_time_until_which_all_is_heard_stands_still_while_a_channel_is_repaired() -> None:
+    """The bus is back, but what was missed has not gone out: no ping may prove it."""
+    room, _ = cut_off(1)
+
+    def hear(until: float) -> float | None:
+        room.hub.heard(until)
+        return room.hub.heard_until
+
+    assert hear(7.0) is None
+    room.hub.watched(*KEY)
+    assert hear(8.0) is None
+    repaired(room, carried(1, 2))
+    assert hear(9.0) == 9.0
+    assert hear(10.0) == 10.0
+    room.hub.lost(10_000)
+    assert hear(11.0) == 10.0

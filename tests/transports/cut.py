@@ -13,7 +13,8 @@ class Wire:
     def __init__(self, target: int) -> None:
         self._target = target
         self._open = asyncio.Event()
-        self._open.set()
+        self._bus_open = asyncio.Event()
+        self.let_go()
         self._cut = False
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
@@ -32,9 +33,14 @@ class Wire:
         """Keep what is on its way."""
         self._open.clear()
 
+    def hold_up_bus(self) -> None:
+        """Keep what is on its way from Redis to who has subscribed to something there."""
+        self._bus_open.clear()
+
     def let_go(self) -> None:
         """Deliver what was kept, in order."""
         self._open.set()
+        self._bus_open.set()
 
     async def _connected(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         if self._cut:
@@ -42,19 +48,36 @@ class Wire:
             return
         far, there = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers |= {back, there}
+        listens = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pass(near, there))
-                tasks.create_task(self._pass(far, back))
+                tasks.create_task(self._ask(near, there, listens))
+                tasks.create_task(self._answer(far, back, listens))
         finally:
             for writer in (back, there):
                 self._writers.discard(writer)
                 writer.transport.abort()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _ask(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listens: asyncio.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                if b"SUBSCRIBE" in data:
+                    listens.set()
+                await self._open.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listens: asyncio.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 await self._open.wait()
+                if listens.is_set():
+                    await self._bus_open.wait()
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()

@@ -31,7 +31,7 @@ def there(rules: Rules = QUIET, **more: Any) -> Talk:
 def pong(talk: Talk) -> float | None:
     """Answer a ping; return what is proven by now."""
     assert talk.say("pusher:pong") == []
-    return talk.connection.proven_at
+    return talk.connection.proofs.until
 
 
 # --- proofs --------------------------------------------------------------------------------------
@@ -52,6 +52,25 @@ def test_answered_ping_proves_until_when_it_was_sent() -> None:
     talk.now += 7
     assert pong(talk) == NOW + 100
     assert pong(talk) == NOW + 100
+
+
+def test_ping_proves_no_more_than_what_the_node_had_heard() -> None:
+    """What was published and had not come in by then is not proven; less than before is nothing."""
+    talk = there()
+    for heard, proven in ((NOW + 50, NOW + 50), (0.0, NOW + 50), (NOW + 999, NOW + 300)):
+        talk.now += 100
+        assert talk.connection.tick(talk.now, heard)
+        assert pong(talk) == proven
+
+
+def test_ping_proves_nothing_while_events_are_held_back_for_a_subscription() -> None:
+    """They stand behind it. What is answered after they are sent proves it."""
+    talk = returning()
+    talk.tick(100)
+    assert pong(talk) is None
+    talk.entered(ROOMS, Entered())
+    talk.tick(100)
+    assert pong(talk) == NOW + 200
 
 
 def test_pings_are_answered_in_order() -> None:
