@@ -32,9 +32,15 @@ class Notify(Protocol):
     """Where a backend's webhooks begin."""
 
     def __call__(
-        self, app_id: str, kind: WebhookKind, channel: str, **fields: str | int | None
+        self,
+        app_id: str,
+        kind: WebhookKind,
+        channel: str,
+        *,
+        at_us: int = 0,
+        **fields: str | int | None,
     ) -> None:
-        """Tell the backend, sometime."""
+        """Tell the backend, sometime, of what happened then by Redis' clock; 0: now."""
 
 
 class Arrival(Protocol):
@@ -192,11 +198,11 @@ class Presence:
             self._full(waiting)
             return
         app_id, channel = waiting.key
+        notify = partial(self._notify, at_us=admission.at_us)
         if admission.occupied:
-            self._notify(app_id, WebhookKind.CHANNEL_OCCUPIED, channel)
+            notify(app_id, WebhookKind.CHANNEL_OCCUPIED, channel)
         if admission.member_added and waiting.member is not None:
-            user_id = waiting.member.user_id
-            self._notify(app_id, WebhookKind.MEMBER_ADDED, channel, user_id=user_id)
+            notify(app_id, WebhookKind.MEMBER_ADDED, channel, user_id=waiting.member.user_id)
         self._counted(waiting.key, admission.sockets, due=admission.count_is_due)
         for arrival in waiting.arrivals:
             arrival.entered(admission.entered)
@@ -244,10 +250,11 @@ class Presence:
     def departed(self, key: Key, user_id: str | None, departure: Departure) -> None:
         """Tell the backend what a departure meant; also for what a dead node left behind."""
         app_id, channel = key
+        notify = partial(self._notify, at_us=departure.at_us)
         if departure.member_removed:
-            self._notify(app_id, WebhookKind.MEMBER_REMOVED, channel, user_id=user_id)
+            notify(app_id, WebhookKind.MEMBER_REMOVED, channel, user_id=user_id)
         if departure.vacated:
-            self._notify(app_id, WebhookKind.CHANNEL_VACATED, channel)
+            notify(app_id, WebhookKind.CHANNEL_VACATED, channel)
         self._counted(key, departure.sockets, due=departure.count_is_due)
 
     def _counted(self, key: Key, sockets: int, *, due: bool) -> None:

@@ -72,7 +72,9 @@ class Event:
     """What it is known by where it carries no id of its own; empty: a new one."""
 
 
-def _nobody(app_id: str, kind: WebhookKind, channel: str, **fields: str | int | None) -> None:
+def _nobody(
+    app_id: str, kind: WebhookKind, channel: str, *, at_us: int = 0, **fields: str | int | None
+) -> None:
     """Tell no backend."""
 
 
@@ -159,10 +161,15 @@ class Publisher:
         frame = frames.client_event(relay.event, relay.channel, relay.data, relay.user_id)
         announcement = Announcement(Kind.CLIENT_EVENT, frame, exclude=sender)
         self._broker.announce(app.id, relay.channel, announcement)
-        fields = {"event": relay.event, "data": relay.data, "socket_id": sender}
-        if relay.user_id is not None:
-            fields["user_id"] = relay.user_id
-        self._notify(app.id, WebhookKind.CLIENT_EVENT, relay.channel, **fields)
+        self._notify(
+            app.id,
+            WebhookKind.CLIENT_EVENT,
+            relay.channel,
+            event=relay.event,
+            data=relay.data,
+            socket_id=sender,
+            user_id=relay.user_id,
+        )
 
     def _too_many(self, wait: float, app_id: str, hotel: str) -> PublishRefused:
         return PublishRefused(429, self._wall.reason(app_id, hotel), retry_after=wait)

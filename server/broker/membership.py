@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from channels_spec.pusher import SERVER_TO_USER_PREFIX
@@ -58,6 +58,8 @@ class Admission:
     member_added: bool
     count_is_due: bool
     """Subscribers were told their count just now: tell them again later."""
+    at_us: int = field(default=0, compare=False)
+    """When, by Redis' clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Departure:
     vacated: bool
     member_removed: bool
     count_is_due: bool
+    at_us: int = field(default=0, compare=False)
+    """When, by Redis' clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,20 +313,20 @@ def _admission(answer: object) -> Admission | None:
             int(version),
             list(roster),
             bytes(cached),
-            int(time_ms),
+            int(time_us),
         ]:
             entered = Entered(
-                number, epoch.decode(), version, _roster(roster), _cached(cached), time_ms
+                number, epoch.decode(), version, _roster(roster), _cached(cached), time_us // 1000
             )
-            return Admission(entered, sockets, occupied == 1, added == 1, later == 1)
+            return Admission(entered, sockets, occupied == 1, added == 1, later == 1, time_us)
         case _:
             raise TypeError("expected an admission")
 
 
 def _departure(answer: object) -> Departure:
     match answer:
-        case [int(vacated), int(sockets), int(removed), int(later)]:
-            return Departure(sockets, vacated == 1, removed == 1, later == 1)
+        case [int(vacated), int(sockets), int(removed), int(later), int(time_us)]:
+            return Departure(sockets, vacated == 1, removed == 1, later == 1, time_us)
         case _:
             raise TypeError("expected a departure")
 

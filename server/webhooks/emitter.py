@@ -44,7 +44,13 @@ class Webhooks:
         self._deliverer = Deliverer(self._queue, apps, timing, self.counts)
 
     def emit(
-        self, app_id: str, kind: WebhookKind, channel: str, **fields: str | int | None
+        self,
+        app_id: str,
+        kind: WebhookKind,
+        channel: str,
+        *,
+        at_us: int = 0,
+        **fields: str | int | None,
     ) -> None:
         """Note an event for every webhook of the app that wants it.
 
@@ -52,6 +58,7 @@ class Webhooks:
             app_id: of the app.
             kind: of the event; its name.
             channel: where it happened.
+            at_us: when, by Redis' clock; 0: now.
             fields: what the event has besides these, by Pusher's names; ``None`` is left out.
 
         """
@@ -72,7 +79,7 @@ class Webhooks:
                 if event is None:
                     return
             user_id = str(fields.get("user_id") or "")
-            self._put(NewJob(app_id, url, kind, channel, user_id, event, wanted))
+            self._put(NewJob(app_id, url, kind, channel, user_id, event, at_us, wanted))
 
     async def run(self) -> None:
         """Write and deliver until cancelled; then write once more what waits."""

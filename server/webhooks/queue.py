@@ -8,6 +8,7 @@ prefix:
     {webhooks}:jobs          hash: job -> its JSON
     {webhooks}:endpoints     hash: who posts to an endpoint, its failures, and since when it fails
     {webhooks}:number        string: counter that jobs' ids are drawn from
+    {webhooks}:last:NAME     string: what happened last to a channel or a member, and when; 60 s
     {webhooks}:dead          stream: what could not be delivered, bounded
 
 A queue for each endpoint (app and URL), because one that hangs must not be in the way of another's
@@ -72,6 +73,8 @@ class NewJob:
     user_id: str
     event: bytes
     """As it is told, JSON."""
+    at_us: int = 0
+    """When it happened, by Redis' clock; 0: as it comes into the queue."""
     wanted: bool = True
     """Whether it is told; one that is not still holds back the event that would undo it."""
     again: bool = False
@@ -131,6 +134,7 @@ class WebhookQueue:
         base = f"{prefix}{{webhooks}}:"
         self._due, self._jobs, self._number = f"{base}due", f"{base}jobs", f"{base}number"
         self._endpoints, self.dead = f"{base}endpoints", f"{base}dead"
+        self._last = f"{base}last"
         self._timing = timing
 
         def script(name: str) -> Any:  # noqa: ANN401  redis-py's scripts answer anything
@@ -147,7 +151,7 @@ class WebhookQueue:
         for job in jobs:
             arguments += _arguments(job)
         refused = await self._add(
-            keys=[self._due, self._jobs, self._number, self._endpoints],
+            keys=[self._due, self._jobs, self._number, self._endpoints, self._last],
             args=[_ms(self._timing.hold_s), _MAX_WAITING, *arguments],
         )
         for position in refused:
@@ -266,7 +270,8 @@ def _arguments(job: NewJob) -> list[str | bytes]:
         "wanted": job.wanted,
         "event": orjson.Fragment(job.event),
     }
-    return [endpoint, what, name, str(int(job.wanted)), orjson.dumps(body)[1:]]
+    wanted = str(int(job.wanted))
+    return [endpoint, what, name, wanted, str(job.at_us), orjson.dumps(body)[1:]]
 
 
 def _jobs(found: Sequence[bytes]) -> Iterable[Job]:

@@ -11,7 +11,7 @@
 --       11 seconds after which an idle channel is forgotten
 -- Returns {0} where the roster is full, else {1, occupied now (0 or 1), sockets in all,
 --   member added (0 or 1), count told later (0 or 1), sequence, epoch, roster's version,
---   {user id, user_info, ...}, cached message or '', time (ms)}.
+--   {user id, user_info, ...}, cached message or '', time (us)}.
 
 local user = ARGV[3]
 local added = 0
@@ -80,4 +80,4 @@ if before == 0 and now > 0 then
   occupied = 1
 end
 return {1, occupied, now, added, later, tonumber(state[1] or 0), state[2] or '',
-        tonumber(state[3] or 0), roster, cached, ms}
+        tonumber(state[3] or 0), roster, cached, time[1] * 1000000 + time[2]}

@@ -8,7 +8,8 @@
 --       4 and 5 static header and frame of member_removed
 --       6 and 7 static header and beginning of the frame of subscription_count ('' for none)
 --       8 seconds after which an idle channel is forgotten
--- Returns {vacated now (0 or 1), sockets in all, member removed (0 or 1), count told later (0 or 1)}.
+-- Returns {vacated now (0 or 1), sockets in all, member removed (0 or 1), count told later (0 or 1),
+--   time (us)}.
 
 local time = redis.call('TIME')
 local ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -74,4 +75,4 @@ local vacated = 0
 if before > 0 and now == 0 then
   vacated = 1
 end
-return {vacated, now, removed, later}
+return {vacated, now, removed, later, time[1] * 1000000 + time[2]}

@@ -54,10 +54,10 @@ class Ground:
         return [{key.decode(): value.decode() for key, value in each.items()} for _, each in found]
 
     async def empty(self) -> bool:
-        """Whether nothing is left but the counter and the dead ones."""
+        """Whether nothing is left but the counter, the dead ones, and what is known for a while."""
         left: Any = await self.redis.keys(f"{self.prefix}*")
-        names = {name.decode().rpartition(":")[2] for name in left}
-        return names <= {"number", "dead"}
+        names = {name.decode().partition("{webhooks}:")[2] for name in left}
+        return {name for name in names if not name.startswith("last:")} <= {"number", "dead"}
 
     async def now_ms(self) -> float:
         """Return the time by Redis' clock."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
+import orjson
 import pusher
 import pytest
 
@@ -209,6 +210,38 @@ async def test_end_that_is_on_its_way_is_not_recalled(ground: Ground, receiver: 
     async with running(webhooks):
         await eventually(lambda: len(receiver.taken) == 2)
     assert receiver.seen("name") == ["channel_vacated", "channel_occupied"]
+
+
+# What happened (when, what), in the order in which nodes write it; what waits to be told then.
+LATE: Final = {
+    "the end comes late": ([(2, OCCUPIED), (1, VACATED)], []),
+    "the end comes late, and another was before": (
+        [(2, OCCUPIED), (3, VACATED), (1, VACATED)],
+        [3],
+    ),
+    "the beginning comes late": ([(1, VACATED), (3, VACATED), (2, OCCUPIED)], [3]),
+    "everything comes late": ([(3, VACATED), (1, VACATED), (2, OCCUPIED)], [3]),
+    "the beginning of a new life comes late": ([(2, VACATED), (1, OCCUPIED)], [1, 2]),
+    "in order": ([(1, VACATED), (2, OCCUPIED)], []),
+    "in order, and away again": ([(1, VACATED), (2, OCCUPIED), (3, VACATED)], [3]),
+}
+
+
+@pytest.mark.parametrize("happened, told", LATE.values(), ids=LATE)
+async def test_order_in_which_nodes_write_does_not_count(
+    ground: Ground,
+    receiver: Receiver,
+    happened: list[tuple[int, WebhookKind]],
+    told: list[int],
+) -> None:
+    """Only that in which things happened: no channel is told to be empty that is not."""
+    start = 1_000 * int(await ground.now_ms())
+    for at, kind in happened:
+        node = ground.webhooks(Webhook(receiver.url), timing=HELD)
+        node.emit("1", kind, "a", at_us=start + at, number=at)
+        await node.flush()
+    jobs = await ground.redis.hvals(f"{ground.prefix}{{webhooks}}:jobs")
+    assert sorted(orjson.loads(job)["event"]["number"] for job in jobs) == told
 
 
 @pytest.mark.parametrize("wanted, told", [(OCCUPIED, []), (VACATED, ["b"])])
