@@ -17,6 +17,8 @@ NPM_CI := $(WITH_VENV) npm ci --ignore-scripts --no-audit --no-fund --no-update-
 # The modules that decide who hears what: every branch of theirs is tested.
 CORE := auth/*,channels_spec/*,server/protocol/*,server/hub.py,server/channels.py,server/outbox.py
 VENDOR := server/demo/static/vendor
+# Most tests wait for a server or a timer; those of a file share their servers.
+SIDE_BY_SIDE := --numprocesses=3 --dist=loadfile
 CONTRACT := channels_spec/hotel.asyncapi.yaml
 PUSHER_JS := node_modules/pusher-js/dist/web/pusher.min.js
 
@@ -44,7 +46,7 @@ demo: .venv/.runtime $(VENDOR)/pusher.min.js
 
 test: setup browser check
 	CHROMIUM="$$(sh tests/browser/install_chromium.sh)" $(WITH_VENV) \
-	  $(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term $(ARGS)
 	$(BIN)/python -m coverage report --include='$(CORE)' --fail-under=100
 
 test-long: setup browser java

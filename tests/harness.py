@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -47,15 +48,18 @@ def _encoded(body: Any) -> bytes:
     return json.dumps(body).encode()
 
 
+_PORTS: Final = iter(random.Random().sample(range(10_000, 32_000, 2), 11_000))
+"""Below those that systems give to outgoing connections, each offered once to this process."""
+
+
 def free_port_pair() -> int:
     """Return a port that is free together with the one after it (the embedded Valkey's)."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                return port
+    for port in _PORTS:
+        with socket.socket() as first, socket.socket() as second, contextlib.suppress(OSError):
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 1))
+            return port
+    raise AssertionError("no two neighbouring ports are free")
 
 
 def token(sub: str = "staff-1", *, secret: str = JWT_SECRET, **claims: Any) -> str:

@@ -107,7 +107,9 @@ def test_client_event_is_announced_and_told_to_the_backend(user_id: str | None) 
     """To everybody but its sender, on every node; the webhook says who sent it."""
     desk, told = Desk(), []
 
-    def notify(app_id: str, kind: WebhookKind, channel: str, **fields: str | int | None) -> None:
+    def notify(
+        app_id: str, kind: WebhookKind, channel: str, *, at_us: int = 0, **fields: str | int | None
+    ) -> None:
         told.append((app_id, kind, channel, fields))
 
     by = Publisher(CONTRACT, desk, mode=ContractMode.WARN, serves_unlisted=False, notify=notify)
@@ -122,7 +124,7 @@ def test_client_event_is_announced_and_told_to_the_backend(user_id: str | None) 
         "data": "z",
         **named,
     }
-    fields = {"event": "client-y", "data": "z", "socket_id": "1.2", **named}
+    fields = {"event": "client-y", "data": "z", "socket_id": "1.2", "user_id": user_id}
     assert told == [(APP.id, WebhookKind.CLIENT_EVENT, "presence-x", fields)]
 
 
