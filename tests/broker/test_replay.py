@@ -310,6 +310,16 @@ async def test_stronger_sign_tells_devices_apart(nodes: Nodes, place: Place) -> 
         assert await place.last_of(other) == [2]
 
 
+async def answering(client: Client, until: asyncio.Task[Any]) -> None:
+    """Have a client read, and so answer pings, until something is done."""
+    while not until.done():
+        await client.send("pusher:ping")
+        await client.until("pusher:pong")
+        # Not so often that the server takes it for a flood.
+        await asyncio.wait((until,), timeout=0.05)
+    await until
+
+
 async def test_second_living_tab_gets_nothing(nodes: Nodes, place: Place) -> None:
     """A predecessor that answers a ping is no predecessor, here or on the other node."""
     device = Device(place, instance=None)
@@ -319,11 +329,7 @@ async def test_second_living_tab_gets_nothing(nodes: Nodes, place: Place) -> Non
         for node in nodes:
             async with device.client(node) as second:
                 subscribing = asyncio.create_task(second.subscribe(place.channel))
-                while not subscribing.done():
-                    # Whoever reads answers pings.
-                    await first.send("pusher:ping")
-                    await first.until("pusher:pong")
-                await subscribing
+                await answering(first, subscribing)
                 await place.publish(nodes[1])
                 assert await place.last_of(second) == [place.published]
                 await second.socket.close(1001)
@@ -341,10 +347,7 @@ async def test_lost_tab_of_two_gets_what_it_missed(nodes: Nodes, place: Place) -
         await place.last_of(stays)
         async with device.client(nodes[1]) as after:
             subscribing = asyncio.create_task(after.subscribe(place.channel))
-            while not subscribing.done():
-                await stays.send("pusher:ping")
-                await stays.until("pusher:pong")
-            await subscribing
+            await answering(stays, subscribing)
             await place.publish(nodes[0])
             assert await place.last_of(after) == [2, 3, 4]
             assert place.gaps(after) == []
