@@ -23,6 +23,10 @@ class BrokerUnavailable(ServerError):
     """Redis does not answer; the operation may be tried again."""
 
 
+class BrokerRefused(BrokerUnavailable):
+    """Redis answered with an error: it may be this very operation that it cannot do."""
+
+
 class PublishRefused(ServerError):
     """An event may not be published; ``status`` is what HTTP answers.
 

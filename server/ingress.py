@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -21,25 +20,16 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from server.broker.interface import Receipt
+from server.broker.keys import Keys
 from server.broker.listener import Listener
 from server.cancellation import raise_if_cancelled
 from server.errors import PublishRefused
-from server.publisher import Event, Publisher
+from server.lease import Lease
+from server.publisher import MAX_MESSAGE, Event, Publisher
 from server.rejected import Rejected
 
 _MAX_UNPUBLISHED: Final = 10_000
 """Messages taken from Redis whose publication is under way."""
-_MAX_MESSAGE: Final = 1024 * 1024
-_LEASE_S: Final = 5
-_RENEW: Final = """
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then return 1 end
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('EXPIRE', KEYS[1], ARGV[2]) return 1 end
-return 0
-"""
-_RELEASE: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
 
 
 log = structlog.get_logger()
@@ -60,21 +50,17 @@ class Ingress:
         redis: Redis,
         *,
         prefix: str,
-        node_id: str,
         default_app: str,
         known_apps: frozenset[str],
         publisher: Publisher,
         rejected: Rejected,
     ) -> None:
-        self._redis = redis
         self._prefix = f"{prefix}publish".encode()
-        self._lease_key = f"{prefix}ingress"
-        self._node_id = node_id
+        self._lease = Lease(redis, Keys(prefix), "ingress")
         self._default_app = default_app
         self._known_apps = known_apps
         self._publisher = publisher
         self._rejected = rejected
-        self._holds_lease = False
         self._knows_lease = False
         self._under_way = 0
         self._listener = Listener(
@@ -91,31 +77,22 @@ class Ingress:
 
     async def run(self) -> None:
         """Take messages until cancelled; then another node may have the lease at once."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep_lease())
-                tasks.create_task(self._listener.run())
-        finally:
-            await self._release_lease()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_lease())
+            tasks.create_task(self._listener.run())
 
     async def _keep_lease(self) -> None:
-        renew = self._redis.register_script(_RENEW)
-        while True:
-            try:
-                held = await renew(keys=[self._lease_key], args=[self._node_id, _LEASE_S])
-                self._holds_lease = held == 1
-                self._knows_lease = True
-            except (RedisError, OSError):
-                self._holds_lease = self._knows_lease = False
-            raise_if_cancelled()
-            await asyncio.sleep(_LEASE_S / 4)
-
-    async def _release_lease(self) -> None:
-        held, self._holds_lease = self._holds_lease, False
-        if held:
-            release = self._redis.register_script(_RELEASE)
-            with suppress(RedisError, OSError):
-                await release(keys=[self._lease_key], args=[self._node_id])
+        try:
+            while True:
+                try:
+                    await self._lease.renew()
+                    self._knows_lease = True
+                except (RedisError, OSError):
+                    self._knows_lease = False
+                raise_if_cancelled()
+                await asyncio.sleep(self._lease.period_s)
+        finally:
+            await self._lease.release()
 
     def _take(self, name: bytes, body: bytes) -> None:
         """Take one message, on the listener's turn: publications keep the order of arrival."""
@@ -128,7 +105,7 @@ class Ingress:
             return
         try:
             event, own_id = self._event(message)
-            if own_id is None and not self._holds_lease:
+            if own_id is None and not self._lease.held:
                 return
             publication = self._publisher.prepare(event)
         except PublishRefused as refused:
@@ -139,7 +116,7 @@ class Ingress:
             log.exception("ingress.failed", app=message.app_id, channel=message.channel[:200])
             self._refuse(message, 500, "the server failed on this message")
             return
-        if publication.event_id != own_id and not self._holds_lease:
+        if publication.event_id != own_id and not self._lease.held:
             # It does not go out under its own id, by which the script would know it again.
             return
         self._under_way += 1
@@ -166,8 +143,8 @@ class Ingress:
 
     def _event(self, message: _Message) -> tuple[Event, str | None]:
         """Return the event, and the event id that it carries, if any."""
-        if len(message.body) > _MAX_MESSAGE:
-            raise PublishRefused(413, f"the message exceeds {_MAX_MESSAGE} bytes")
+        if len(message.body) > MAX_MESSAGE:
+            raise PublishRefused(413, f"the message exceeds {MAX_MESSAGE} bytes")
         try:
             body = orjson.loads(message.body)
         except orjson.JSONDecodeError:
@@ -182,7 +159,7 @@ class Ingress:
         return event, own_id if isinstance(own_id, str) else None
 
     def _refuse(self, message: _Message, status: int, reason: str) -> None:
-        if not self._holds_lease and status != HTTPStatus.SERVICE_UNAVAILABLE:
+        if not self._lease.held and status != HTTPStatus.SERVICE_UNAVAILABLE:
             # Every node refuses it alike; one of them says so.
             return
         self._rejected.keep(

@@ -1,17 +1,16 @@
 """The durable entrance: the stream `{prefix}publish`, kept until a node has taken each entry.
 
-One node reads at a time, the holder of a lease whose token rises with every holder: reading and
-removing are scripts that do nothing for anybody else. A new holder first takes what its predecessor
-left unfinished, in order. An entry goes out under its own event id, or under one made of its id in
-the stream, so that what went out before its predecessor died is known again.
+One node reads at a time, the holder of a lease: reading and removing are scripts that do nothing
+for anybody else. A new holder first takes what its predecessor left unfinished, in order. An entry
+goes out under its own event id, or under one made of its id in the stream, so that within the
+dedupe window what went out before its predecessor died is known again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
+from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -21,20 +20,25 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from server.broker.interface import Receipt
+from server.broker.keys import Keys
 from server.broker.message import Publication
 from server.cancellation import raise_if_cancelled
-from server.errors import BrokerUnavailable, PublishRefused
-from server.publisher import Event, Publisher
+from server.errors import BrokerRefused, BrokerUnavailable, PublishRefused
+from server.lease import Lease
+from server.publisher import MAX_MESSAGE, Event, Publisher
 from server.rejected import Rejected
 
+_NAME: Final = "publish"
 _GROUP: Final = "bellhop"
 _AT_ONCE: Final = 200
-_LEASE_MS: Final = 5_000
+"""Entries that are taken together; one script removes them."""
 _WAIT_MS: Final = 1_000
 _RETRY_S: Final = 0.25
 _LONGEST_WAIT_S: Final = 1.0
-_MOST_DELIVERIES: Final = 5
-"""An entry that has been taken so often and is still there goes to the refused ones."""
+_SUSPICIOUS: Final = 2
+_MOST_TRIES: Final = 5
+"""An entry that has been tried so often and is still there goes to the refused ones."""
 
 log = structlog.get_logger()
 
@@ -47,6 +51,14 @@ class _Entry:
     deliveries: int
     fields: Mapping[str, bytes]
 
+    def text(self, name: str) -> str:
+        """Return a field as text; empty where there is none."""
+        return self.fields.get(name, b"").decode(errors="replace")
+
+
+class _LeaseLost(Exception):
+    """What was taken is another node's to publish."""
+
 
 class Intake:
     """Reads the stream while this node holds the lease."""
@@ -56,17 +68,14 @@ class Intake:
         redis: Redis,
         *,
         prefix: str,
-        node_id: str,
         default_app: str,
         known_apps: frozenset[str],
         publisher: Publisher,
         rejected: Rejected,
     ) -> None:
         self._redis = redis
-        self._stream = f"{prefix}publish"
-        # In the stream's slot: a hash tag of the whole name.
-        self._lease = f"{{{self._stream}}}:lease"
-        self._node_id = node_id
+        self._stream = f"{prefix}{_NAME}"
+        self._lease = Lease(redis, Keys(prefix), _NAME)
         self._default_app = default_app
         self._known_apps = known_apps
         self._publisher = publisher
@@ -74,167 +83,175 @@ class Intake:
         scripts = files("server.broker").joinpath("scripts")
         self._take_script = redis.register_script(scripts.joinpath("take.lua").read_text("utf-8"))
         self._done_script = redis.register_script(scripts.joinpath("done.lua").read_text("utf-8"))
-        self._token = ""
-        self.taken = 0
-        """Entries published or refused, ever."""
+        self._last = b"0-0"
+        """The stream's last id when it was read."""
+        self._refused: set[str] = set()
+        """Entries that are kept with the refused ones and have yet to be removed."""
 
     async def run(self) -> None:
         """Read until cancelled; then another node may at once."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep_lease())
-                tasks.create_task(self._read())
-        finally:
-            await self._release()
-
-    # --- the lease -------------------------------------------------------------------------------
-
-    async def _keep_lease(self) -> None:
-        while True:
-            with suppress(RedisError, OSError):
-                await self._renew()
-            raise_if_cancelled()
-            await asyncio.sleep(_LEASE_MS / 4000)
-
-    async def _renew(self) -> None:
-        token = self._token or f"{self._node_id}-{secrets.token_hex(4)}"
-        if await self._redis.set(self._lease, token, nx=True, px=_LEASE_MS):
-            self._token = token
-            return
-        if await self._holder() == self._token:
-            await self._redis.pexpire(self._lease, _LEASE_MS)
-        else:
-            self._token = ""
-
-    async def _holder(self) -> str:
-        held = await self._redis.get(self._lease)
-        return held.decode() if isinstance(held, bytes) else ""
-
-    async def _release(self) -> None:
-        token, self._token = self._token, ""
-        if token:
-            with suppress(RedisError, OSError):
-                if await self._holder() == token:
-                    await self._redis.delete(self._lease)
-
-    # --- reading ---------------------------------------------------------------------------------
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._lease.keep())
+            tasks.create_task(self._read())
 
     async def _read(self) -> None:
         while True:
             raise_if_cancelled()
-            if not self._token:
+            # Without a way out, taking an entry would only count against it.
+            if not (self._lease.held and self._publisher.ready):
                 await asyncio.sleep(_RETRY_S)
                 continue
+            token = self._lease.token
             try:
-                entries = await self._take()
-                if not entries:
-                    await self._await_more()
-                    continue
-                await self._publish(entries)
+                entries = await self._take(token)
+                if entries:
+                    await self._finish(entries, token)
+                else:
+                    # An entry that was added since is behind the id that was read with the others.
+                    await self._redis.xread({self._stream: self._last}, count=1, block=_WAIT_MS)
+            except _LeaseLost:
+                self._lease.lost(token)
+                self._refused.clear()
             except (RedisError, OSError, BrokerUnavailable) as error:
                 log.warning("intake.waits", error=type(error).__name__)
                 await asyncio.sleep(_RETRY_S)
 
-    async def _take(self) -> list[_Entry]:
+    async def _take(self, token: int) -> list[_Entry]:
         answer: Any = await self._take_script(
-            keys=[self._stream, self._lease], args=[self._token, _GROUP, "node", _AT_ONCE]
+            keys=[self._stream, self._lease.key], args=[token, _GROUP, "node", _AT_ONCE]
         )
         if answer[0] == 0:
-            self._token = ""
-            return []
-        return [_entry(*each) for each in answer[1:]]
+            raise _LeaseLost
+        self._last = answer[1]
+        return [_entry(*each) for each in answer[2:]]
 
-    async def _await_more(self) -> None:
-        """Wait until something may have been added."""
-        last = b"0-0"
-        found: Any = await self._redis.xrevrange(self._stream, count=1)
-        if found:
-            return
-        with suppress(RedisError):
-            info: Any = await self._redis.xinfo_stream(self._stream)
-            last = info["last-generated-id"]
-        await self._redis.xread({self._stream: last}, count=1, block=_WAIT_MS)
+    async def _finish(self, entries: list[_Entry], token: int) -> None:
+        """Publish entries in order and remove them.
 
-    async def _publish(self, entries: list[_Entry]) -> None:
-        """Publish entries in order, then remove them; what Redis did not take stays."""
-        pending: list[tuple[_Entry, asyncio.Future[Any] | None]] = []
-        for entry in entries:
-            publication = self._encoded(entry)
-            if publication is None:
-                pending.append((entry, None))
+        What is there again and again is under suspicion of being what ends nodes. Then they go one
+        by one, so that the culprit is the first that is left; only that one is given up.
+        """
+        first = entries[0]
+        if first.deliveries > _MOST_TRIES:
+            self._refuse(first, 500, f"no node has finished it in {_MOST_TRIES} tries")
+        count = 1 if first.deliveries > _SUSPICIOUS else len(entries)
+        for begin in range(0, len(entries), count):
+            await self._pass_on(entries[begin : begin + count], token)
+
+    async def _pass_on(self, entries: list[_Entry], token: int) -> None:
+        failures: Counter[str] = Counter()
+        while entries:
+            gone, error = await self._hand_over(entries, token)
+            await self._remove(entries[:gone], token)
+            entries = entries[gone:]
+            if error is None:
                 continue
-            await self._let_pass(publication)
-            pending.append((entry, self._publisher.publish(publication)))
-        done: list[str] = []
-        lost: BrokerUnavailable | None = None
-        for entry, published in pending:
+            log.warning("intake.waits", error=type(error).__name__)
+            if isinstance(error, BrokerRefused):
+                failures[entries[0].id] += 1
+                if failures[entries[0].id] >= _MOST_TRIES:
+                    self._refuse(entries[0], 500, f"it failed {_MOST_TRIES} times: {error}")
+                    continue
+            await asyncio.sleep(_RETRY_S)
+            while not self._publisher.ready:
+                self._check_lease(token)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _hand_over(
+        self, entries: list[_Entry], token: int
+    ) -> tuple[int, BrokerUnavailable | None]:
+        """Return how many are through from the first on, and why not the next one.
+
+        It is tried again with all that is behind it, or the order would be another one; what of
+        that has gone out already is known again by its id.
+        """
+        handed: list[asyncio.Future[Receipt] | None] = []
+        last: asyncio.Future[Receipt] | None = None
+        for entry in entries:
+            self._check_lease(token)
+            publication = self._encoded(entry)
+            if publication is not None:
+                await self._let_pass(publication, token)
+                if last is not None and last.done() and last.exception() is not None:
+                    break
+                last = self._publisher.publish(publication)
+            handed.append(last if publication is not None else None)
+        for gone, published in enumerate(handed):
             if published is not None:
                 try:
                     await published
                 except BrokerUnavailable as error:
-                    lost = lost or error
-                    continue
-            done.append(entry.id)
-        if done:
-            await self._done_script(
-                keys=[self._stream, self._lease], args=[self._token, _GROUP, *done]
-            )
-            self.taken += len(done)
-        if lost is not None:
-            raise lost
+                    return gone, error
+        return len(handed), None
 
-    async def _let_pass(self, publication: Publication) -> None:
+    async def _remove(self, entries: list[_Entry], token: int) -> None:
+        done = [entry.id for entry in entries]
+        if not done:
+            return
+        if not self._refused.isdisjoint(done):
+            await self._rejected.written()
+        await self._done_script(keys=[self._stream, self._lease.key], args=[token, _GROUP, *done])
+        self._refused.difference_update(done)
+
+    async def _let_pass(self, publication: Publication, token: int) -> None:
         """Wait while a hotel publishes too much, and with it whatever stands behind it."""
-        while True:
-            try:
-                self._publisher.count([publication])
-            except PublishRefused:
-                await asyncio.sleep(min(self._publisher.wait_s(publication), _LONGEST_WAIT_S))
-            else:
-                return
+        while wait := self._publisher.wait_s(publication):
+            await asyncio.sleep(min(wait, _LONGEST_WAIT_S))
+            self._check_lease(token)
+        self._publisher.count([publication])
+
+    def _check_lease(self, token: int) -> None:
+        if not self._lease.holds(token):
+            raise _LeaseLost
 
     def _encoded(self, entry: _Entry) -> Publication | None:
         """Check an entry; what is refused is kept with the refused ones."""
+        if entry.id in self._refused:
+            return None
         try:
-            if entry.deliveries > _MOST_DELIVERIES:
-                raise PublishRefused(500, f"it failed {_MOST_DELIVERIES} times")
             return self._publisher.encode(self._event(entry))
         except PublishRefused as refused:
             self._refuse(entry, refused.status, refused.reason)
         except Exception:
+            # A fault of ours costs this one event, not the node and everybody on it.
             log.exception("intake.failed", entry=entry.id)
             self._refuse(entry, 500, "the server failed on this entry")
         return None
 
     def _event(self, entry: _Entry) -> Event:
-        app_id = entry.fields.get("app", b"").decode(errors="replace") or self._default_app
+        app_id = entry.text("app") or self._default_app
         if app_id not in self._known_apps:
             raise PublishRefused(404, "no such app")
         for name in ("channel", "data"):
             if name not in entry.fields:
                 raise PublishRefused(400, f"the entry has no field {name}")
+        if len(entry.fields["data"]) > MAX_MESSAGE:
+            raise PublishRefused(413, f"the field data exceeds {MAX_MESSAGE} bytes")
         try:
             data = orjson.loads(entry.fields["data"])
         except orjson.JSONDecodeError:
             raise PublishRefused(400, "the field data is not valid JSON") from None
-        name = entry.fields.get("event", b"").decode(errors="replace")
         return Event(
             app_id=app_id,
-            channel=entry.fields["channel"].decode(errors="replace"),
-            name=name or None,
+            channel=entry.text("channel"),
+            name=entry.text("event") or None,
             data=data,
-            exclude=entry.fields.get("socket_id", b"").decode(errors="replace"),
+            exclude=entry.text("socket_id"),
             event_id=f"stream-{entry.id}",
         )
 
     def _refuse(self, entry: _Entry, status: int, reason: str) -> None:
+        self._refused.add(entry.id)
         self._rejected.keep(
-            app_id=entry.fields.get("app", b"").decode(errors="replace") or self._default_app,
-            channel=entry.fields.get("channel", b"").decode(errors="replace"),
+            app_id=entry.text("app") or self._default_app,
+            channel=entry.text("channel"),
             source="stream",
             status=status,
             reason=reason,
             body=entry.fields.get("data", b""),
+            beside={
+                name: entry.fields[name] for name in ("event", "socket_id") if name in entry.fields
+            },
         )
 
 

@@ -159,17 +159,14 @@ class Node:
         self._ingress = Ingress(
             self._redis,
             prefix=settings.redis.prefix,
-            node_id=self._node_id,
             default_app=settings.default_app.id,
             known_apps=frozenset(app.id for app in self.parts.apps),
             publisher=self._publisher,
             rejected=self._rejected,
         )
-
         self._intake = Intake(
             self._redis,
             prefix=settings.redis.prefix,
-            node_id=self._node_id,
             default_app=settings.default_app.id,
             known_apps=frozenset(app.id for app in self.parts.apps),
             publisher=self._publisher,

@@ -56,6 +56,10 @@ class ContractMode(StrEnum):
     OFF = "off"
 
 
+MAX_MESSAGE: Final = 1024 * 1024
+"""Bytes of a message from Redis that are looked into; no event may be as long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """An event as it entered."""
@@ -109,6 +113,11 @@ class Publisher:
         """Events published and duplicates, by outcome."""
         self.violations: Counter[tuple[str, str, str]] = Counter()
         """Contract violations and warnings that were let through, by (hotel, event, fault)."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether what is published now would go out."""
+        return self._broker.ready
 
     def prepare(self, event: Event) -> Publication:
         """Check, view, encode and count an event; raises `PublishRefused`."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -21,6 +23,9 @@ MAX_BODY: Final = 64 * 1024
 """Bytes of a refused body that are kept."""
 MAX_CHANNEL: Final = 200
 """Characters of a channel's name that are kept; a good one has no more."""
+MAX_BESIDE: Final = 200
+"""Characters of each other field that are kept; a good event's name has no more."""
+_NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 _MAX_REASON: Final = 1_000
 _MAX_ENTRIES: Final = 10_000
 _MAX_WAITING: Final = 1_000
@@ -37,15 +42,25 @@ class Rejected:
         self._stream = f"{prefix}rejected"
         self._waiting: deque[dict[str, str]] = deque()
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.counts: Counter[str] = Counter()
         """Refused events by status."""
         self.unkept = 0
         """Refused events that could not be written: too many at once, or no Redis."""
 
     def keep(
-        self, *, app_id: str, channel: str, source: str, status: int, reason: str, body: bytes
+        self,
+        *,
+        app_id: str,
+        channel: str,
+        source: str,
+        status: int,
+        reason: str,
+        body: bytes,
+        beside: Mapping[str, bytes] = _NOTHING,
     ) -> None:
-        """Count, log and keep one refused event."""
+        """Count, log and keep one refused event; ``beside`` its body stood these fields."""
         self.counts[str(status)] += 1
         reason = mask(reason)[:_MAX_REASON]
         log.warning(
@@ -61,8 +76,14 @@ class Rejected:
             return
         # Masked before it is cut: half a card number would not be recognized as one.
         kept = mask(body[: 2 * MAX_BODY].decode(errors="replace"))[:MAX_BODY]
+        besides = {
+            name: mask(value[: 2 * MAX_BESIDE].decode(errors="replace"))[:MAX_BESIDE]
+            for name, value in beside.items()
+        }
         complete = kept.encode() == body and len(channel) <= MAX_CHANNEL
+        complete = complete and all(besides[name].encode() == beside[name] for name in beside)
         fields = {
+            **besides,
             "app": app_id,
             "channel": channel[:MAX_CHANNEL],
             "source": source,
@@ -74,7 +95,12 @@ class Rejected:
             "complete": "1" if complete else "0",
         }
         self._waiting.append(fields)
+        self._idle.clear()
         self._wake.set()
+
+    async def written(self) -> None:
+        """Wait until all that has been kept so far is written, or is known not to be."""
+        await self._idle.wait()
 
     async def run(self) -> None:
         """Write what waits until cancelled."""
@@ -93,3 +119,4 @@ class Rejected:
                 except (RedisError, OSError) as error:
                     self.unkept += count
                     log.warning("rejected.not_kept", events=count, error=type(error).__name__)
+            self._idle.set()

@@ -29,6 +29,16 @@ class Keys:
         """Return the hash of nodes that a user is signed in on."""
         return f"{self.channel(app_id, SERVER_TO_USER_PREFIX + user_id)}:online"
 
+    def beside(self, name: str, what: str) -> str:
+        """Return a key in the slot of the key that is ``name`` after the prefix.
+
+        Redis Cluster takes what stands in a name's first braces for the whole, if there are any.
+        """
+        key = f"{self.prefix}{name}"
+        _, _, rest = key.partition("{")
+        tagged = "}" in rest and not rest.startswith("}")
+        return f"{key}:{what}" if tagged else f"{{{key}}}:{what}"
+
     @property
     def nodes(self) -> str:
         """The sorted set of nodes by their last heartbeat."""

@@ -19,7 +19,7 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from server.cancellation import raise_if_cancelled
-from server.errors import BrokerUnavailable
+from server.errors import BrokerRefused, BrokerUnavailable
 
 Argument = str | bytes | int
 T = TypeVar("T")
@@ -182,7 +182,7 @@ def _settle(call: _Call[T], answer: object) -> None:
     if call.answer.done():
         return
     if isinstance(answer, ResponseError):
-        call.answer.set_exception(BrokerUnavailable(f"Redis: {answer}"))
+        call.answer.set_exception(BrokerRefused(f"Redis: {answer}"))
         return
     try:
         call.answer.set_result(call.read(answer))

@@ -1,7 +1,7 @@
 -- Acknowledge and remove entries of the durable entrance, as its present holder.
 --
 -- KEYS: 1 stream   2 lease (string)
--- ARGV: 1 token of the lease   2 group   then entry ids
+-- ARGV: 1 token of the lease   2 group   then entry ids: at least one, at most some thousands
 -- Returns how many were removed.
 
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
