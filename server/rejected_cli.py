@@ -21,6 +21,8 @@ from server.usage import CONFIG, Failed, Misconfigured, OneLine, config_file, mi
 
 _PAGE: Final = 100
 """Entries that are read at once; each may have 64 kB."""
+_BESIDE: Final = frozenset({"app", "channel", "event", "socket_id"})
+"""What an entry of the entrance's stream has beside its data, under the same names here."""
 _ID: Final = re.compile(r"[0-9]{1,19}-[0-9]{1,19}", re.ASCII)
 
 
@@ -40,8 +42,8 @@ class _Entry:
     @property
     def obstacle(self) -> str | None:
         """Why it cannot be published again, if so."""
-        if self.fields.get("source") != "redis":
-            return f"came by {self.fields.get('source')}, not by PUBLISH"
+        if self.fields.get("source") not in {"redis", "stream"}:
+            return f"came by {self.fields.get('source')}, not by PUBLISH or the stream"
         if self.fields.get("complete") != "1":
             return "is not kept as it came: it was too long, held card data, or was no UTF-8"
         return None
@@ -78,7 +80,19 @@ class _Stream:
             after = f"({found[-1][0].decode()}"
 
     async def publish_again(self, entry: _Entry) -> int:
-        """Publish it and remove it where somebody listens; return how many do."""
+        """Publish it by the way it came, and remove it; return how many take it, which may be 0.
+
+        What came by the stream is added to it once more, and waits there for a node.
+        """
+        if entry.fields["source"] == "stream":
+            fields: dict[Any, Any] = {
+                name: entry.fields[name] for name in _BESIDE & {*entry.fields}
+            }
+            await self._redis.xadd(
+                f"{self._prefix}publish", {**fields, "data": entry.fields["body"]}
+            )
+            await self._redis.xdel(self._name, entry.id)
+            return 1
         address = f"publish@{entry.fields['app']}:{entry.fields['channel']}"
         listening: int = await self._redis.publish(self._prefix + address, entry.fields["body"])
         if listening:

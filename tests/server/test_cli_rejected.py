@@ -206,7 +206,7 @@ async def test_retry_goes_on_after_an_entry_that_is_not_there(strict: Server) ->
     assert outcome.code == 1
     assert outcome.err.splitlines() == [
         "bellhop: there is no entry 4-1 (see bellhop rejected list)",
-        f"bellhop: {mailed} came by mail, not by PUBLISH",
+        f"bellhop: {mailed} came by mail, not by PUBLISH or the stream",
     ]
     assert outcome.out == f"{entry_id}\tpublished again\n"
 
