@@ -58,6 +58,11 @@ class Lease:
         return self._clock() < self._until
 
     @property
+    def vacant(self) -> bool:
+        """Whether nobody had it when this node asked, which then hesitated."""
+        return self._vacant_since is not None
+
+    @property
     def period_s(self) -> float:
         """How often to `renew`."""
         return self._lasts_s / 4

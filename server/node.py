@@ -163,6 +163,7 @@ class Node:
             known_apps=frozenset(app.id for app in self.parts.apps),
             publisher=self._publisher,
             rejected=self._rejected,
+            others=self._registry,
         )
         self._intake = Intake(
             self._redis,
@@ -255,6 +256,7 @@ class Node:
         """Leave the other nodes, when every session has ended."""
         with suppress(BrokerUnavailable, TimeoutError):
             async with asyncio.timeout(_LEAVE_S):
+                await self._ingress.leave()
                 await self._registry.leave()
 
     async def close(self) -> None:
@@ -300,6 +302,10 @@ class Node:
             },
             counters={
                 "deliveries": ("Frames offered to subscribers.", lambda: hub.delivered),
+                "ingress_forgotten": (
+                    "Redis publishes of no known outcome that a node let go for want of room.",
+                    lambda: self._ingress.forgotten,
+                ),
                 "slow_consumers": ("Connections closed as slow.", lambda: hub.slow_consumers),
             },
             labelled={
