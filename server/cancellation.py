@@ -1,8 +1,10 @@
-"""Cancellation that a library may swallow."""
+"""What redis-py makes of a task that ends while it sends."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def raise_if_cancelled() -> None:
@@ -14,3 +16,15 @@ def raise_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+@contextmanager
+def lost_while_sending() -> Iterator[None]:
+    """Raise ConnectionError where Redis' connection was taken down by whoever reads from it.
+
+    redis-py sends in a task of its own, which then finds no writer: an AttributeError.
+    """
+    try:
+        yield
+    except AttributeError:
+        raise ConnectionError("Redis was lost while it was written to") from None
