@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 import orjson
@@ -30,7 +31,9 @@ def history(*, config: Path | None, channel: str, since: str | None, limit: int,
     except ConfigError as error:
         raise misconfigured(error) from None
     params = {"limit": str(limit), **({"since": since} if since is not None else {})}
-    answer = signed_get(next(iter(apps)), url, f"/channels/{channel}/events", params).json()
+    # A name may begin with a #; what is no name is the server's to refuse.
+    path = f"/channels/{quote(channel, safe='')}/events"
+    answer = signed_get(next(iter(apps)), url, path, params).json()
     for event in answer["events"]:
         click.echo(orjson.dumps(event))
     if not answer["complete"]:

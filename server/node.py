@@ -238,7 +238,7 @@ class Node:
             publisher=self._publisher,
             occupancy=occupancy,
             revoking=self._revoking,
-            past=PastEvents(self._broker.history, self.parts.contract),
+            past=PastEvents(self._broker.history),
             otherwise=others,
         )
 

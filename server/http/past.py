@@ -7,9 +7,7 @@ from typing import Final
 
 import orjson
 
-from channels_spec.contract import Contract
 from channels_spec.pusher import is_channel_name
-from channels_spec.views import PLAIN_VIEW
 from server.broker.message import BusMessage
 from server.history import ChannelHistory
 from server.http.answers import Refused
@@ -24,9 +22,8 @@ _LIMIT: Final = 100
 class PastEvents:
     """The endpoint that reads a channel's history; in its fullest view, for backends."""
 
-    def __init__(self, history: ChannelHistory, contract: Contract) -> None:
+    def __init__(self, history: ChannelHistory) -> None:
         self._history = history
-        self._contract = contract
 
     async def events(self, request: SignedRequest) -> Reply:
         """Answer the events after `since=EPOCH:SEQUENCE`, oldest first, at most `limit`.
@@ -43,9 +40,7 @@ class PastEvents:
         if epoch:
             gap = self._history.gap_by_number(epoch, sequence, carried)
         after = sequence if epoch == carried.epoch else 0
-        match = self._contract.match(channel)
-        view = match.family.views[-1].name if match is not None else PLAIN_VIEW
-        events = [_event(message, view) for message in carried.messages if message.number > after]
+        events = [_event(message) for message in carried.messages if message.number > after]
         return reply(
             {
                 "epoch": carried.epoch,
@@ -56,8 +51,10 @@ class PastEvents:
         )
 
 
-def _event(message: BusMessage, view: str) -> dict[str, object]:
-    frame = orjson.loads(message.frames[view])
+def _event(message: BusMessage) -> dict[str, object]:
+    # The least view is the first. The contract may have had other views when it was published.
+    *_, fullest = message.frames.values()
+    frame = orjson.loads(fullest)
     return {
         "event": frame["event"],
         "data": frame["data"],
