@@ -129,11 +129,12 @@ class Ingress:
             tasks.create_task(self._listener.run())
 
     async def leave(self) -> None:
-        """Take nothing more, finish what is under way, and let another node go on."""
+        """Number nothing more, finish what is under way, and let another node go on at once."""
         self._leaving, self._live = True, False
+        handed = self._handed
         with suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_S):
-                while self._under_way:  # noqa: ASYNC110  it happens once in a node's life
+                while self._handed - self._under_way < handed:  # noqa: ASYNC110  it happens once in a node's life
                     await asyncio.sleep(_SOON_S)
         await self._lease.release()
 

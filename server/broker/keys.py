@@ -32,12 +32,10 @@ class Keys:
     def beside(self, name: str, what: str) -> str:
         """Return a key in the slot of the key that is ``name`` after the prefix.
 
-        Redis Cluster takes what stands in a name's first braces for the whole, if there are any.
+        Redis Cluster takes what stands in a name's first braces for the whole: that name, or what
+        the prefix has in braces of its own.
         """
-        key = f"{self.prefix}{name}"
-        _, _, rest = key.partition("{")
-        tagged = "}" in rest and not rest.startswith("}")
-        return f"{key}:{what}" if tagged else f"{{{key}}}:{what}"
+        return f"{self.prefix}{what}:{{{self.prefix}{name}}}"
 
     @property
     def nodes(self) -> str:

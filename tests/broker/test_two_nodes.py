@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from server.broker.keys import Keys
 from tests.harness import Client, Server, eventually, guest_token, new_hotel, room_updated, started
 
 
@@ -192,12 +193,14 @@ async def test_lease_is_given_up_by_a_node_that_ends(server: Server, start_serve
     settings = {"REDIS_URL": server.redis_url, "BELLHOP_REDIS_PREFIX": prefix}
     first = await start_server(**settings)
     async with server.redis() as redis:
-        holder = await redis.get(f"{prefix}ingress")
-        assert holder
+        lease = Keys(prefix).beside("ingress", "lease")
+        await eventually(lambda: redis.exists(lease))
+        holder = await redis.get(lease)
         first.end()
-        assert await redis.get(f"{prefix}ingress") is None
+        assert await redis.get(lease) is None
         second = await start_server(**settings)
-        assert await redis.get(f"{prefix}ingress") != holder
+        await eventually(lambda: redis.exists(lease))
+        assert await redis.get(lease) != holder
         hotel = new_hotel()
         async with second.staff(f"{hotel}.rooms", hotels=[hotel]) as client:
             body = json.dumps(room_updated(hotel=hotel))
