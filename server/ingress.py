@@ -210,7 +210,8 @@ class Ingress:
         while True:
             await self._heard_mark.wait()
             self._heard_mark.clear()
-            log.info("ingress.taken_over", messages=len(self._places))
+            if not self._live:
+                log.info("ingress.taken_over", messages=len(self._places))
             while not self._live and self._hears and self._lease.held and not self._leaving:
                 for _ in range(_AT_ONCE):
                     if self._under_way >= _MAX_UNPUBLISHED // 2:

@@ -110,7 +110,6 @@ class Intake:
                     # An entry that was added since is behind the id that was read with the others.
                     await self._redis.xread({self._stream: self._last}, count=1, block=_WAIT_MS)
             except _LeaseLost:
-                self._lease.lost(token)
                 self._refused.clear()
             except (RedisError, OSError, BrokerUnavailable) as error:
                 log.warning("intake.waits", error=type(error).__name__)
@@ -121,6 +120,7 @@ class Intake:
             keys=[self._stream, self._lease.key], args=[token, _GROUP, "node", _AT_ONCE]
         )
         if answer[0] == 0:
+            self._lease.lost(token)
             raise _LeaseLost
         self._last = answer[1]
         return [_entry(*each) for each in answer[2:]]

@@ -49,6 +49,8 @@ class Lease:
         self._release = redis.register_script(scripts.joinpath("release.lua").read_text("utf-8"))
         self._until = 0.0
         self._vacant_since: float | None = None
+        # A renewal that is under way must not take again what is released behind its back.
+        self._asking = asyncio.Lock()
         self.token = 0
         """The present one, or the last; good while `held`."""
 
@@ -72,21 +74,19 @@ class Lease:
 
         ``hesitate_s`` is for how long nobody must have had it before this node takes it.
         """
-        asked = self._clock()
-        since = self._vacant_since
-        hesitates = hesitate_s > 0.0 and (since is None or asked - since < hesitate_s)
-        answer: int = await self._renew(
-            keys=[self.key, self._last],
-            args=[self.token, round(self._lasts_s * 1000), int(hesitates)],
-        )
-        if answer < 0:
-            self._vacant_since = asked if since is None else since
-        else:
-            self._vacant_since = None
-        self.token = max(answer, 0)
-        # From when it was asked: Redis counts from when it answered.
-        self._until = asked + self._lasts_s * (1.0 - _MARGIN) if self.token else 0.0
-        return self.held
+        async with self._asking:
+            asked = self._clock()
+            since = self._vacant_since
+            hesitates = hesitate_s > 0.0 and (since is None or asked - since < hesitate_s)
+            answer: int = await self._renew(
+                keys=[self.key, self._last],
+                args=[self.token, round(self._lasts_s * 1000), int(hesitates)],
+            )
+            self._vacant_since = None if answer >= 0 else asked if since is None else since
+            self.token = max(answer, 0)
+            # From when it was asked: Redis counts from when it answered.
+            self._until = asked + self._lasts_s * (1.0 - _MARGIN) if self.token else 0.0
+            return self.held
 
     def holds(self, token: int) -> bool:
         """Whether what was begun under a token may go on."""
@@ -110,7 +110,9 @@ class Lease:
 
     async def release(self) -> None:
         """Stop at once, and let another node have it if Redis can be told."""
-        token, self.token, self._until = self.token, 0, 0.0
-        if token:
-            with suppress(RedisError, OSError):
-                await self._release(keys=[self.key], args=[token])
+        self._until = 0.0
+        async with self._asking:
+            token, self.token, self._until = self.token, 0, 0.0
+            if token:
+                with suppress(RedisError, OSError):
+                    await self._release(keys=[self.key], args=[token])
