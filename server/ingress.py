@@ -101,7 +101,11 @@ class Ingress:
         self._own_marks: deque[tuple[str, int]] = deque(maxlen=_MOST_MARKS)
         """Marks that came back while live, and how many messages had been handed over."""
         self._settled = ""
-        self._gives_up = self._leaving = False
+        self._missed = False
+        """Whether messages may have been missed that another node has heard."""
+        self._company = False
+        """Whether there was another node then."""
+        self._leaving = False
         self._listener = Listener(
             redis.connection_pool,
             on_message=self._take,
@@ -151,23 +155,31 @@ class Ingress:
 
     async def _turn(self) -> float:
         """Keep the lease, or try to have it; return after how many seconds to do so again."""
-        if self._gives_up:
-            self._gives_up = self._live = False
-            await self._lease.release()
+        if self._missed:
+            # A heartbeat tells late of a new node; who listens, Redis knows at once.
+            self._company = self._others.has_others() or await self._is_heard_by_others()
+            if self._company:
+                await self._lease.release()
+            self._missed = False
         if self._leaving:
             return self._lease.period_s
         if not (self._listener.ready or self._lease.held):
             return _SOON_S
         # Who may have missed something lets those go first who have not.
-        alone = self._others.known and not self._others.has_others()
+        alone = self._others.known and not self._others.has_others() and not self._company
         hesitate_s = 0.0 if self._places.complete or alone else 2 * self._lease.period_s
         held = await self._lease.renew(hesitate_s=hesitate_s)
         self._knows_lease = True
         if held and self._listener.ready:
             await self._send_mark()
         if held:
+            self._company = False
             return _MARK_S
         return _SOON_S if self._lease.vacant else self._lease.period_s
+
+    async def _is_heard_by_others(self) -> bool:
+        ((_, listening),) = await self._redis.pubsub_numsub(self._marks)
+        return bool(listening > int(self._listener.ready))
 
     async def _send_mark(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -203,7 +215,7 @@ class Ingress:
         self._own_marks.clear()
         self._sent = self._settled = ""
         self._hears = self._live = False
-        self._gives_up = self._others.has_others()
+        self._missed = True
 
     async def _catch_up(self) -> None:
         """Publish what was kept, in order of its arrival, whenever this node takes over."""
