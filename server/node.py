@@ -45,6 +45,7 @@ from server.revoking import Revoking
 from server.surroundings import Surroundings
 from server.transports.door import Door, cookie_token
 from server.transports.proxies import TrustedProxies
+from server.transports.sockjs import SockJs
 from server.transports.websocket import join
 from server.users import Users
 from server.walls import PublishWall, Walls
@@ -187,6 +188,10 @@ class Node:
         self._broker.tell_nodes({"draining": self._node_id})
         await self._draining.drain()
 
+    def hurry(self) -> None:
+        """Send all clients away at once."""
+        self._draining.hurry()
+
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """Return what must run beside the server."""
         runs = (
@@ -239,7 +244,7 @@ class Node:
             occupancy=occupancy,
             revoking=self._revoking,
             past=PastEvents(self._broker.history),
-            otherwise=others,
+            otherwise=SockJs(self.door, others),
         )
 
     def unready(self) -> str | None:

@@ -97,6 +97,8 @@ async def serve(
     def leave() -> None:
         """Drain first; asked a second time, stop at once."""
         if leaving.is_set():
+            # A WebSocket is told by its protocol; a response without an end is nobody's there.
+            node.hurry()
             server.stop()
         leaving.set()
         if supervised:

@@ -7,7 +7,7 @@ more.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
@@ -28,11 +28,14 @@ _PATH: Final = re.compile(
     r"(?:/s/(?P<instance>[A-Za-z0-9_-]{8,64}))?(?:/t/(?P<token>[^/]+))?/app/(?P<key>[^/]+)",
     re.ASCII,
 )
+_HEADERS: Final = ("origin", "host", "authorization", "cookie", "x-forwarded-for")
+_LISTS: Final = {"cookie": "; ", "x-forwarded-for": ","}
+"""Headers of which all count, and how they are joined."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a client's upgrade request says."""
+    """What a client's first request says."""
 
     target: str
     """Path and query, as on the wire."""
@@ -186,6 +189,16 @@ class Door:
         if self._origins.of(app).trusts_cookie(headers.get("origin"), headers.get("host")):
             return cookie_token(headers.get("cookie")), Way.COOKIE
         return None, Way.NONE
+
+
+def judged_headers(all_of: Callable[[str], Sequence[str]]) -> dict[str, str]:
+    """Return the headers of a `Handshake`; ``all_of`` gives all values of one."""
+    headers = {}
+    for name in _HEADERS:
+        values = all_of(name)
+        if values:
+            headers[name] = _LISTS[name].join(values) if name in _LISTS else values[0]
+    return headers
 
 
 def cookie_token(header: str | None) -> str | None:

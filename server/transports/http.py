@@ -21,6 +21,8 @@ HEAD_S: Final = 10.0
 """How long they may take, from the connection's begin or the first byte of the next request."""
 BODY_S: Final = 60.0
 """How long a body may take: the largest that is read has 1 MiB."""
+CONNECTION: Final = "bellhop.connection"
+"""The scope's extension whose ``abort`` cuts a request's connection, whatever waits there."""
 _LINGER_S: Final = 1.0
 """How long a client that was answered 431 may go on sending."""
 _BETWEEN: Final = 4
@@ -108,6 +110,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._in_head, self._head_bytes, self._first_piece = True, 0, self._piece
             self._expect(HEAD_S)
         super().on_message_begin()
+        self.scope["extensions"] = {CONNECTION: {"abort": self.transport.abort}}
 
     def on_headers_complete(self) -> None:
         """Go on to the body."""

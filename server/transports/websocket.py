@@ -23,7 +23,7 @@ from websockets.typing import Subprotocol
 from channels_spec.pusher import MAX_CLIENT_MESSAGE, SUBPROTOCOL, CloseCode, ErrorCode
 from server.protocol import frames
 from server.session import Session
-from server.transports.door import Door, Handshake, Turned
+from server.transports.door import Door, Handshake, Turned, judged_headers
 from server.walls import Verdict, Visit
 
 _CLOSE_TIMEOUT_S: Final = 5.0
@@ -31,12 +31,15 @@ _CLOSE_TIMEOUT_S: Final = 5.0
 _TEXT: Final = 0x81
 _MAX_7_BIT: Final = 125
 _MAX_16_BIT: Final = 0xFFFF
+_EXTENDED: Final = {126: 2, 127: 8}
+"""Bytes of the length that follows, by what stands in its first place."""
 _MAX_REASON: Final = 123
 """Bytes of a close frame's reason."""
 _MESSAGES: Final = (Opcode.TEXT, Opcode.CONT, Opcode.BINARY)
-_TOO_MANY: Final = frames.error(
+TOO_MANY: Final = frames.error(
     ErrorCode.CLIENT_EVENT_REFUSED, "too many messages a second: this one was not obeyed"
 )
+"""What a message is answered with that is not obeyed."""
 _SUBPROTOCOLS: Final = (Subprotocol(SUBPROTOCOL),)
 _CLOSES_WITH_1007: Final = "text frames must be UTF-8"
 _CLOSES_WITH_1003: Final = "binary frames are not part of the protocol"
@@ -57,6 +60,20 @@ def join(frames_: Sequence[bytes]) -> bytes:
     if len(frames_) == 1:
         return encode(frames_[0])
     return b"".join(map(encode, frames_))
+
+
+def split(data: bytes) -> list[bytes]:
+    """Return the text frames of which `join` or `encode` made one piece."""
+    found = []
+    at = 0
+    while at < len(data):
+        length, at = data[at + 1], at + 2
+        extended = _EXTENDED.get(length, 0)
+        if extended:
+            length, at = int.from_bytes(data[at : at + extended]), at + extended
+        found.append(data[at : at + length])
+        at += length
+    return found
 
 
 class _SilentLogger(logging.LoggerAdapter[logging.Logger]):
@@ -201,7 +218,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self._websocket = ServerProtocol(
             state=State.OPEN, max_size=MAX_CLIENT_MESSAGE, logger=_SILENT
         )
-        offered = self._door.enter(_handshake(request, _peer(self._transport)), self)
+        headers = judged_headers(request.headers.get_all)
+        handshake = Handshake(request.path, headers, _peer(self._transport))
+        offered = self._door.enter(handshake, self)
         if isinstance(offered, Turned):
             self._transport.write(encode(frames.error(offered.code, offered.reason)))
             self.close(offered.code, offered.reason)
@@ -240,7 +259,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if verdict is Verdict.END or not whole:
             session.end(CloseCode.OVER_CAPACITY, "too many messages, for too long")
         # No stock client closes on a code of 43xx, and Pusher's own for "too many" is this one.
-        elif not session.outbox.send(encode(_TOO_MANY)):
+        elif not session.outbox.send(encode(TOO_MANY)):
             session.fell_behind()
         return True
 
@@ -259,20 +278,6 @@ class WebSocketProtocol(asyncio.Protocol):
             session.end(CloseCode.INVALID_UTF8, _CLOSES_WITH_1007)
             return
         session.receive(data)
-
-
-_HEADERS: Final = ("origin", "host", "authorization", "cookie", "x-forwarded-for")
-_LISTS: Final = {"cookie": "; ", "x-forwarded-for": ","}
-"""Headers of which all count, and how they are joined."""
-
-
-def _handshake(request: Request, peer: str) -> Handshake:
-    headers = {}
-    for name in _HEADERS:
-        values = request.headers.get_all(name)
-        if values:
-            headers[name] = _LISTS[name].join(values) if name in _LISTS else values[0]
-    return Handshake(request.path, headers, peer)
 
 
 def _peer(transport: asyncio.Transport) -> str:
