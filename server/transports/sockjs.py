@@ -183,13 +183,13 @@ class SockJs:
                 watching.cancel()
         finally:
             stream.detach(receiver)
-            self._leave_waiting(key, stream)
+            self._after(receiver, key, stream)
 
-    def _leave_waiting(self, key: _Key, stream: Stream) -> None:
+    def _after(self, receiver: Receiver, key: _Key, stream: Stream) -> None:
         """Have a session without a response wait for the next one, or end where all is said."""
         if stream.awaited or self._streams.get(key) is not stream:
             return
-        if stream.finished:
+        if stream.finished or receiver.was_cut:
             self._lose(key)
             return
         self._waiting[key] = asyncio.get_running_loop().call_later(GRACE_S, self._lose, key)

@@ -65,7 +65,7 @@ def closing(code: int, reason: str) -> bytes:
 class Receiver:
     """One response in which a session's frames go out."""
 
-    __slots__ = ("_abort", "_cut", "_woken", "farewell", "over", "room")
+    __slots__ = ("_abort", "_cut", "_woken", "farewell", "over", "room", "was_cut")
 
     def __init__(self, abort: Callable[[], None], *, written: int = 0) -> None:
         """Create one that has ``written`` characters already; ``abort`` cuts its connection."""
@@ -76,6 +76,8 @@ class Receiver:
         """Characters that the client still keeps; below zero it drops the response."""
         self.over = False
         """Whether nothing more may be taken for it."""
+        self.was_cut = False
+        """Whether its client did not read it to the end."""
         self.farewell = b""
         """What is said last where another one has come in its place."""
 
@@ -92,7 +94,11 @@ class Receiver:
     def cut_later(self) -> None:
         """Cut the connection unless the response ends in time."""
         if self._cut is None:
-            self._cut = asyncio.get_running_loop().call_later(_CUT_S, self._abort)
+            self._cut = asyncio.get_running_loop().call_later(_CUT_S, self._cut_off)
+
+    def _cut_off(self) -> None:
+        self.was_cut = True
+        self._abort()
 
     def done(self) -> None:
         """Note that the response has ended."""
