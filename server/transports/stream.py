@@ -138,8 +138,8 @@ class Stream:
     def __init__(self, framing: Framing) -> None:
         """Create a wire; `enter` follows."""
         self._framing = framing
-        self._lines: list[bytes] = [OPEN]
-        self._size = 0
+        self._lines = deque([OPEN])
+        self._size = len(OPEN)
         self._paused = False
         self._closed = False
         self._receiver: Receiver | None = None
@@ -177,24 +177,25 @@ class Stream:
 
     def write(self, data: bytes) -> None:
         """Keep frames for the client, who is behind where too many are kept."""
-        line = self._framing.line(data)
-        self._lines.append(line)
-        self._size += len(line)
+        self._say(self._framing.line(data))
         if self._size > _HIGH_WATER and not self._paused and self._session is not None:
             self._paused = True
             self._session.outbox.pause()
-        if self._receiver is not None:
-            self._receiver.wake()
 
     def close(self, code: int, reason: str) -> None:
         """Say the last line; a client that does not take it is cut."""
         if self._closed:
             return
         self._closed = True
-        self._lines.append(closing(code, reason))
+        self._say(closing(code, reason))
+        if self._receiver is not None:
+            self._receiver.cut_later()
+
+    def _say(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._size += len(line)
         if self._receiver is not None:
             self._receiver.wake()
-            self._receiver.cut_later()
 
     # --- responses -------------------------------------------------------------------------------
 
@@ -228,17 +229,21 @@ class Stream:
 
     def take(self, receiver: Receiver) -> bytes:
         """Return what this response says next, up to where its client drops it."""
-        if self._paused and self._session is not None:
-            self._paused = False
-            # Writes here what waited there, and that may be too much again.
-            self._session.outbox.resume()
-        count = 0
-        while count < len(self._lines) and receiver.room >= 0:
-            receiver.room -= len(self._lines[count])
-            count += 1
-        taken, self._lines = self._lines[:count], self._lines[count:]
-        self._size = sum(map(len, self._lines))
+        taken = []
+        while receiver.room >= 0 and (self._lines or self._resumed()):
+            line = self._lines.popleft()
+            receiver.room -= len(line)
+            self._size -= len(line)
+            taken.append(line)
         return b"".join(taken)
+
+    def _resumed(self) -> bool:
+        """Fetch what waits in the outbox since this was full; whether that is anything."""
+        if not self._paused or self._session is None:
+            return False
+        self._paused = False
+        self._session.outbox.resume()
+        return bool(self._lines)
 
     # --- the client's messages -------------------------------------------------------------------
 
