@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.clients.driver import Driven, PusherJs, websocket_options
+from tests.clients.driver import Driven, PusherJs, fallback_options, websocket_options
 from tests.clients.features import PUSHER_JS, Kind
 from tests.clients.hosts import Host
 from tests.clients.pysher_driver import PysherDriver
@@ -27,6 +27,8 @@ class Cast:
     topology: Topology
     site: Site
     opened: list[Driven] = field(default_factory=list)
+    fallback: str = ""
+    """The transport of pusher-js over HTTP that its clients must take; empty: a WebSocket."""
 
     async def open(self, user: str = "ada", **how: Any) -> Driven:
         """Open a client of a user and await that it is connected; `create` says how."""
@@ -60,11 +62,13 @@ class Cast:
         channel_auth = endpoint or self.site.channel_auth(user)
         user_auth = self.site.user_auth(user, *watched)
         port = self.topology.door.port
-        options = websocket_options(port)
         given: dict[str, Any]
         at_door = "" if endpoint or sub else token
-        if at_door:
-            options["wsPath"] = f"/t/{at_door}"
+        path = f"/t/{at_door}" if at_door else ""
+        options = {**websocket_options(port), "wsPath": path}
+        if self.fallback:
+            # All requests of a session are one node's.
+            options = fallback_options(self.topology.nodes[0].port, self.fallback, path)
         match self.kind:
             case Kind.NODE | Kind.PAGE | Kind.WORKER:
                 await client.tell("token", value=token)

@@ -114,5 +114,17 @@ def websocket_options(port: int) -> dict[str, Any]:
     }
 
 
+def fallback_options(port: int, transport: str, path: str = "") -> dict[str, Any]:
+    """Return the options of pusher-js that point one of its HTTP fallbacks here."""
+    return {
+        "cluster": "",
+        "httpHost": "127.0.0.1",
+        "httpPort": port,
+        "httpPath": f"/pusher{path}",
+        "forceTLS": False,
+        "enabledTransports": [transport],
+    }
+
+
 def _matches(report: dict[str, Any], what: str, fields: dict[str, Any]) -> bool:
     return report["what"] == what and all(report.get(name) == fields[name] for name in fields)

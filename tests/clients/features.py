@@ -60,6 +60,8 @@ class Feature(StrEnum):
     DROPPED = "comes back after its connection was cut, with its subscriptions"
     STOPPED = "comes back after its node was stopped (4200) or killed"
     REFUSED_APP = "gives up on an unknown app (4001)"
+    XHR_STREAMING = "over HTTP: `xhr_streaming`"
+    XHR_POLLING = "over HTTP: `xhr_polling`"
     PUBLIC = "public channel: events, unsubscribe"
     TOKEN = "Bellhop's own channels, with a JWT"
     PRIVATE = "private channel, authorized by the backend's library"
