@@ -65,6 +65,7 @@ class Node:
         self.parts = parts
         self._redis = connect(redis_url)
         self._node_id = secrets.token_hex(8)
+        self._over_http: SockJs | None = None
         self._revocations = Revocations()
         self._origins = Origins(OriginPolicy(parts.settings.allowed_origins), parts.apps)
         self._wheel = Wheel()
@@ -238,13 +239,14 @@ class Node:
         ]
         others = Starlette(routes=routes, exception_handlers={Refused: refused})
         occupancy = Occupancy(self._redis, settings.redis.prefix)
+        self._over_http = SockJs(self.door, others)
         return Api(
             apps=self.parts.apps,
             publisher=self._publisher,
             occupancy=occupancy,
             revoking=self._revoking,
             past=PastEvents(self._broker.history),
-            otherwise=SockJs(self.door, others),
+            otherwise=self._over_http,
         )
 
     def unready(self) -> str | None:
@@ -259,6 +261,8 @@ class Node:
 
     async def leave(self) -> None:
         """Leave the other nodes, when every session has ended."""
+        if self._over_http is not None:
+            self._over_http.end()
         with suppress(BrokerUnavailable, TimeoutError):
             async with asyncio.timeout(_LEAVE_S):
                 await self._ingress.leave()

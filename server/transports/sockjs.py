@@ -120,6 +120,11 @@ class SockJs:
             except _Gone:
                 pass
 
+    def end(self) -> None:
+        """Lose every session: the process ends, and nobody can come for what is left."""
+        for key in list(self._streams):
+            self._lose(key)
+
     # --- from the client -------------------------------------------------------------------------
 
     async def _hear(self, key: _Key, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.clients.cast import Cast
 from tests.clients.driver import REFUSED, SUCCEEDED, Driven
-from tests.clients.features import JAVASCRIPT, PUSHER_JS, Feature, each, feature
+from tests.clients.features import JAVASCRIPT, PUSHER_JS, Feature, Kind, each, feature
 from tests.clients.talk import hears, publish, signed_in, vacated
 from tests.clients.topology import Topology
 from tests.harness import new_hotel, room_updated, token
@@ -97,7 +97,7 @@ async def test_client_does_all_that_it_does_on_a_websocket(
     assert not ada.seen("event", event="client-note")
 
 
-@each(PUSHER_JS)
+@each([Kind.NODE, Kind.PAGE])
 async def test_more_comes_than_one_response_can_carry(
     cast: Cast, topology: Topology, name: str
 ) -> None:
@@ -118,7 +118,7 @@ async def test_more_comes_than_one_response_can_carry(
     assert client.states() == ["connected"]
 
 
-@each(PUSHER_JS)
+@each([Kind.NODE, Kind.PAGE])
 async def test_close_codes_are_obeyed(cast: Cast, topology: Topology, name: str) -> None:
     """4001 at the door and 4009 later: it gives up, and is not seen again."""
     stranger = await cast.create(key="no-such-key")
