@@ -146,7 +146,7 @@ class SockJs:
             await _refuse(send, 400, "the body is not a JSON array of strings")
             return
         stream = self._streams.get(key)
-        if stream is None:
+        if stream is None or stream.finished:
             await _refuse(send, 404, "no such session")
             return
         stream.hear(messages, _stamp(scope))
