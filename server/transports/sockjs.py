@@ -166,6 +166,9 @@ class SockJs:
     ) -> None:
         await _body(receive)
         stream = self._streams.get(key)
+        if stream is not None and stream.finished:
+            self._lose(key)
+            stream = None
         if stream is None:
             stream = Stream(self._framing)
             offered = self._door.enter(given, stream)

@@ -1,4 +1,4 @@
-"""How many sessions may wait for their clients' next request."""
+"""The fallbacks' own parts: how many sessions wait, and what becomes of joined frames."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.types import Message
 from server.transports import sockjs
 from server.transports.http import CONNECTION
 from server.transports.sockjs import SockJs
+from server.transports.websocket import join, split
 from tests.transports.test_door import door
 
 
@@ -63,3 +64,11 @@ async def test_sessions_that_wait_longest_go_when_too_many_wait(
     ]
     app.end()
     assert await status(app, "three", "xhr_send", b"[]") == 404
+
+
+def test_joined_frames_are_found_again() -> None:
+    """Whatever their lengths: each has one of three forms."""
+    frames = [b"x" * size for size in (0, 1, 125, 126, 127, 65_535, 65_536, 300_000, 3)]
+    assert split(join(frames)) == frames
+    assert [split(join([frame])) for frame in frames] == [[frame] for frame in frames]
+    assert split(b"") == []

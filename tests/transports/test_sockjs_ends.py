@@ -92,7 +92,7 @@ async def test_ended_by_the_backend_is_told_to_both_kinds(server: Server, how: s
     assert {line["code"] for line in await closings(server, sub, 2)} == {4009}
 
 
-@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("signals", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_stopping_server_tells_its_clients_and_ends(
     start_server: StartServer, signals: int
 ) -> None:
