@@ -43,6 +43,7 @@ from server.repairing import Repairing
 from server.resuming import Resuming
 from server.revoking import Revoking
 from server.surroundings import Surroundings
+from server.transports.admission import Admission
 from server.transports.door import Door, cookie_token
 from server.transports.proxies import TrustedProxies
 from server.transports.sockjs import SockJs
@@ -52,6 +53,8 @@ from server.walls import PublishWall, Walls
 from server.webhooks import Webhooks
 from server.wheel import Wheel
 
+_COLLECTOR: Final = (10_000, 20, 20)
+"""New objects before the youngest are looked through, and how often before the older ones are."""
 _LEAVE_S: Final = 5.0
 """Seconds that a stopping node gives Redis to take note of it."""
 
@@ -95,6 +98,9 @@ class Node:
             self._registry.connections,
             walls=self._walls,
             proxies=TrustedProxies(parts.settings.server.trusted_proxies),
+        )
+        self.admission = Admission(
+            parts.settings.walls.admission(), behind=lambda: self._broker.behind
         )
         self._draining = Draining(
             self.hub,
@@ -263,6 +269,7 @@ class Node:
         """Leave the other nodes, when every session has ended."""
         if self._over_http is not None:
             self._over_http.end()
+        self._broker.records.write()
         with suppress(BrokerUnavailable, TimeoutError):
             async with asyncio.timeout(_LEAVE_S):
                 await self._ingress.leave()
@@ -306,6 +313,10 @@ class Node:
             gauges={
                 **fetched,
                 "connections": ("Open connections.", lambda: len(hub.sessions)),
+                "handshakes_waiting": (
+                    "Handshakes that wait for their turn.",
+                    lambda: self.admission.waiting,
+                ),
                 "channels": ("Channels with subscribers here.", lambda: hub.channel_count),
                 "ready": ("1 while clients may come.", lambda: float(self.unready() is None)),
             },
@@ -314,6 +325,10 @@ class Node:
                 "ingress_forgotten": (
                     "Redis publishes of no known outcome that a node let go for want of room.",
                     lambda: self._ingress.forgotten,
+                ),
+                "handshakes_turned_away": (
+                    "Handshakes that found too many waiting.",
+                    lambda: self.admission.turned_away,
                 ),
                 "slow_consumers": ("Connections closed as slow.", lambda: hub.slow_consumers),
             },
@@ -359,6 +374,8 @@ async def running_node(parts: Parts, *, embedded_port: int | None = None) -> Asy
         stack.push_async_callback(node.close)
         # What is there now stays for good; the collector need not walk it again and again.
         gc.freeze()
+        # Sessions live long: the default thresholds have it walk over all of them while many come.
+        gc.set_threshold(*_COLLECTOR)
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(part) for part in node.background()]
             try:

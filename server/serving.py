@@ -18,6 +18,8 @@ from starlette.types import ASGIApp
 from server.config import Settings
 from server.errors import ConfigError
 from server.node import Node
+from server.transports.acceptor import Acceptor
+from server.transports.admission import Admission
 from server.transports.door import Door
 from server.transports.http import HEAD_S, HttpProtocol
 from server.transports.websocket import WebSocketProtocol
@@ -32,6 +34,11 @@ _KEEP_ALIVE_S: Final = 75
 class _Server(uvicorn.Server):
     """uvicorn's server without its signal handling, which ends us before we have tidied up."""
 
+    def __init__(self, config: uvicorn.Config, admission: Admission) -> None:
+        super().__init__(config)
+        self.servers = []
+        self._admission = admission
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals alone: `serve` sees to them."""
@@ -40,22 +47,17 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on the sockets as uvicorn does, but have TLS handshakes end in time too."""
         config, state = self.config, self.server_state
-        loop = asyncio.get_running_loop()
         await self.lifespan.startup()
 
         def protocol() -> asyncio.Protocol:
-            return HttpProtocol(config, state, self.lifespan.state)
+            return HttpProtocol(config, state, self.lifespan.state, admission=self._admission)
 
-        self.servers = [
-            await loop.create_server(
-                protocol,
-                sock=each,
-                ssl=config.ssl,
-                backlog=config.backlog,
-                ssl_handshake_timeout=HEAD_S if config.ssl is not None else None,
-            )
-            for each in sockets or ()
-        ]
+        for each in sockets or ():
+            each.listen(config.backlog)
+            handshake_s = HEAD_S if config.ssl is not None else None
+            acceptor = Acceptor(each, protocol, tls=config.ssl, tls_handshake_s=handshake_s)
+            # uvicorn closes them and awaits that, no more.
+            self.servers.append(cast("asyncio.base_events.Server", acceptor))
         self.started = True
 
     def stop(self) -> None:
@@ -90,7 +92,7 @@ async def serve(
         ssl_certfile=server_settings.ssl_certfile,
         ssl_keyfile=server_settings.ssl_keyfile,
     )
-    server = _Server(config)
+    server = _Server(config, node.admission)
     loop = asyncio.get_running_loop()
     leaving = asyncio.Event()
 
@@ -164,7 +166,9 @@ def _bound(family: int, address: object) -> socket.socket:
 def _websocket_class(door: Door) -> Callable[..., asyncio.Protocol]:
     """Return what uvicorn calls to make the protocol of an upgraded connection."""
 
-    def make(*, server_state: uvicorn.server.ServerState, **_: object) -> WebSocketProtocol:
-        return WebSocketProtocol(door, server_state.connections)
+    def make(
+        *, server_state: uvicorn.server.ServerState, crowded: bool = False, **_: object
+    ) -> WebSocketProtocol:
+        return WebSocketProtocol(door, server_state.connections, crowded=crowded)
 
     return make

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from auth.apps import require_webhook_url
 from server.authorizer import MAX_CACHE_S
+from server.transports.admission import AdmissionLimits
 from server.transports.proxies import UNIX
 from server.walls import Rate, WallLimits
 
@@ -64,6 +65,8 @@ class WallSettings(BaseModel):
     messages_burst: Burst = 200
     publishes_per_s: PerSecond = 1_000
     publishes_burst: Burst = 100_000
+    waiting_handshakes: Annotated[int, Field(ge=0)] = 20_000
+    handshakes_turn_ms: Annotated[float, Field(gt=0, le=1_000)] = 5
 
     def limits(self) -> WallLimits:
         """Return the limits as the walls take them."""
@@ -75,3 +78,7 @@ class WallSettings(BaseModel):
             messages=Rate(self.messages_per_s, self.messages_burst),
             publishes=Rate(self.publishes_per_s, self.publishes_burst),
         )
+
+    def admission(self) -> AdmissionLimits:
+        """Return how handshakes are answered, as the admission takes it."""
+        return AdmissionLimits(self.waiting_handshakes, self.handshakes_turn_ms / 1_000)

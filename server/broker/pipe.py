@@ -27,6 +27,8 @@ T = TypeVar("T")
 _AT_ONCE: Final = 128
 """Calls that leave in one write."""
 _MAX_UNANSWERED: Final = 1_024
+_ANSWERS_PER_TURN: Final = 64
+"""Answers read before other tasks get their turn, however many are there."""
 _MAX_WAITING: Final = 20_000
 """Calls that may wait for Redis; more are refused at once."""
 _ANSWER_TIMEOUT_S: Final = 5.0
@@ -69,6 +71,11 @@ class Pipe:
     def ready(self) -> bool:
         """Whether the connection stands."""
         return self._connected
+
+    @property
+    def behind(self) -> bool:
+        """Whether more is asked than may be under way."""
+        return len(self._waiting) + len(self._unanswered) >= _MAX_UNANSWERED
 
     def script(
         self,
@@ -158,6 +165,7 @@ class Pipe:
                 raise ConnectionError("Redis does not answer a command")
 
     async def _read(self, connection: AbstractConnection) -> None:
+        settled = 0
         while True:
             try:
                 answer = await connection.read_response(disable_decoding=True, timeout=math.inf)
@@ -169,6 +177,10 @@ class Pipe:
             _settle(self._unanswered.popleft(), answer)
             if self._waiting:
                 self._wake.set()
+            settled += 1
+            if settled % _ANSWERS_PER_TURN == 0:
+                # Answers that are here already are read without a pause otherwise.
+                await asyncio.sleep(0)
 
     def _fail(self, reason: str) -> None:
         self._connected = False

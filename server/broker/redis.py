@@ -127,6 +127,11 @@ class RedisBroker:
         """Whether the broker answers and is listened to."""
         return self._listener.ready and self._pipe.ready
 
+    @property
+    def behind(self) -> bool:
+        """Whether so much waits for Redis that nothing should be begun which can wait."""
+        return self._pipe.behind
+
     def bring_to(self, receiver: Receiver, orders: Orders) -> None:
         """Set where events go, and orders to every node; before `run`."""
         self._receiver = receiver

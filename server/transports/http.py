@@ -1,19 +1,23 @@
 """The HTTP wire: uvicorn's, with an end to how long and how large a request's head may be.
 
 A WebSocket's opening handshake is such a head, so this bounds handshakes too. uvicorn has a timeout
-between requests alone, and its parser takes heads of any size.
+between requests alone, and its parser takes heads of any size. A handshake then waits for its turn
+(`admission`); any other request is answered at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from functools import partial
 from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import (
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+
+from server.transports.admission import Admission
 
 MAX_HEAD: Final = 16 * 1024
 """Bytes of a request line and headers."""
@@ -40,8 +44,13 @@ class _HeadTooLarge(Exception):
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection; made by uvicorn."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  uvicorn's own
+    def __init__(self, *args: Any, admission: Admission, **options: Any) -> None:  # noqa: ANN401  uvicorn's own
         super().__init__(*args, **options)
+        self._admission = admission
+        self._waits = False
+        """Whether a handshake waits for its turn."""
+        self._early = b""
+        """What its client has said meanwhile, though it should not."""
         self._refused = False
         self._in_head = True
         self._head_bytes = 0
@@ -61,12 +70,16 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
+        self._admission.leave(self)
         self._expect_nothing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, as long as the head is not too large."""
         if self._over():
+            return
+        if self._waits:
+            self._keep(data)
             return
         self._piece = len(data)
         if self._in_head:
@@ -81,11 +94,33 @@ class HttpProtocol(HttpToolsProtocol):
             self._expect(HEAD_S)
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over; it is no longer waited for here."""
+        """Have the handshake answered in its turn; nothing more is waited for here."""
         self._expect_nothing()
-        super().handle_websocket_upgrade()
-        # The transport's protocol is another now: what is set here would be waited for in vain.
         self._due = math.inf
+        self._waits = True
+        self._admission.come(self)
+
+    def greet(self, *, crowded: bool) -> None:
+        """Hand the connection over."""
+        self._waits = False
+        early, self._early = self._early, b""
+        if crowded:
+            protocol = partial(cast("Any", self.ws_protocol_class), crowded=True)
+            self.ws_protocol_class = cast("type[asyncio.Protocol]", protocol)
+        super().handle_websocket_upgrade()
+        # It knows this protocol, as this one knows it: without it both are gone at once.
+        self.parser = cast("Any", None)
+        if early:
+            cast("asyncio.Protocol", self.transport.get_protocol()).data_received(early)
+
+    def shutdown(self) -> None:
+        """End the connection because the server stops; uvicorn calls it."""
+        self._admission.leave(self)
+        if self._waits:
+            # It is told why, as everybody is.
+            self.greet(crowded=False)
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, or one whose head is too large."""
@@ -126,6 +161,11 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     # --- waiting ---------------------------------------------------------------------------------
+
+    def _keep(self, data: bytes) -> None:
+        self._early += data
+        if len(self._early) > MAX_HEAD:
+            self.transport.abort()
 
     def _over(self) -> bool:
         return self._refused or self.transport.is_closing()

@@ -40,6 +40,7 @@ TOO_MANY: Final = frames.error(
     ErrorCode.CLIENT_EVENT_REFUSED, "too many messages a second: this one was not obeyed"
 )
 """What a message is answered with that is not obeyed."""
+_CROWDED: Final = Turned(CloseCode.OVER_CAPACITY, "too many are connecting now: come again")
 _SUBPROTOCOLS: Final = (Subprotocol(SUBPROTOCOL),)
 _CLOSES_WITH_1007: Final = "text frames must be UTF-8"
 _CLOSES_WITH_1003: Final = "binary frames are not part of the protocol"
@@ -101,6 +102,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_connections",
+        "_crowded",
         "_door",
         "_fragments",
         "_session",
@@ -109,8 +111,10 @@ class WebSocketProtocol(asyncio.Protocol):
         "_websocket",
     )
 
-    def __init__(self, door: Door, connections: set[Any]) -> None:
+    def __init__(self, door: Door, connections: set[Any], *, crowded: bool = False) -> None:
+        """Create the protocol; ``crowded``: there is no room for another one."""
         self._door = door
+        self._crowded = crowded
         self._connections = connections
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._session: Session | None = None
@@ -220,7 +224,7 @@ class WebSocketProtocol(asyncio.Protocol):
         )
         headers = judged_headers(request.headers.get_all)
         handshake = Handshake(request.path, headers, _peer(self._transport))
-        offered = self._door.enter(handshake, self)
+        offered = _CROWDED if self._crowded else self._door.enter(handshake, self)
         if isinstance(offered, Turned):
             self._transport.write(encode(frames.error(offered.code, offered.reason)))
             self.close(offered.code, offered.reason)

@@ -169,6 +169,8 @@ def test_settings_have_the_documented_defaults() -> None:
             "messages_burst": 200,
             "publishes_per_s": 1000,
             "publishes_burst": 100_000,
+            "waiting_handshakes": 20_000,
+            "handshakes_turn_ms": 5,
         },
         "authorizer": {"url": None, "deadline_s": 3, "cache_s": 5},
         "revocation_s": 86_400,

@@ -13,6 +13,7 @@ import yaml
 from channels_spec.reading import HOTEL_CONTRACT
 from server.config import load_settings
 from server.errors import ConfigError
+from server.transports.admission import AdmissionLimits
 from server.wall_settings import WallSettings
 from server.walls import WallLimits
 from tests.harness import ROOT, environment
@@ -40,6 +41,7 @@ def checked(*arguments: str, **settings: str) -> tuple[int, str]:
 def test_walls_are_those_of_the_code_by_default() -> None:
     """The settings and the code agree on what is there when nothing is said."""
     assert WallSettings().limits() == WallLimits()
+    assert WallSettings().admission() == AdmissionLimits()
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,8 @@ def test_walls_are_those_of_the_code_by_default() -> None:
         ('[server]\ntrusted_proxies = ["::/0"]', "server.trusted_proxies.0", "everybody"),
         ('[server]\ntrusted_proxies = "10.0.0.1"', "server.trusted_proxies", "tuple"),
         ("[walls]\nhandshakes_per_s = -1", "walls.handshakes_per_s", "greater than"),
+        ("[walls]\nwaiting_handshakes = -1", "walls.waiting_handshakes", "greater than"),
+        ("[walls]\nhandshakes_turn_ms = 0", "walls.handshakes_turn_ms", "greater than"),
         ("[walls]\npublishes_burst = 0", "walls.publishes_burst", "greater than"),
         ("[walls]\nmessages_per_s = inf", "walls.messages_per_s", "finite"),
         ("[walls]\nhandshake_per_s = 1", "walls.handshake_per_s", "no such setting"),

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from server.transports import http
+from server.transports.admission import Admission
 from server.transports.http import HttpProtocol
 from tests.harness import DEADLINE_S
 
@@ -34,7 +35,10 @@ async def wire() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWrit
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: HttpProtocol(config, state, {}), "127.0.0.1", 0)
+    admission = Admission()
+    server = await loop.create_server(
+        lambda: HttpProtocol(config, state, {}, admission=admission), "127.0.0.1", 0
+    )
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     try:
         yield reader, writer
