@@ -311,7 +311,9 @@ class Resuming:
 
     async def _carried(self, asking: Asking, since_ms: int) -> Carried:
         app_id, channel = asking.client.app_id, asking.channel
-        return await _patiently(lambda: self._history.since(app_id, channel, since_ms))
+        return await _patiently(
+            lambda: self._history.before(app_id, channel, since_ms, asking.entered)
+        )
 
     # --- predecessors ----------------------------------------------------------------------------
 

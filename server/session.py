@@ -261,6 +261,8 @@ class Session:
     # --- effects ---------------------------------------------------------------------------------
 
     def _apply(self, effects: list[Effect]) -> None:
+        if len(effects) > 1:
+            effects = self._sent_at_once(effects)
         for effect in effects:
             if self._closed:
                 return
@@ -286,6 +288,25 @@ class Session:
                     self.end(code, reason)
                 case _:
                     assert_never(effect)
+
+    def _sent_at_once(self, effects: list[Effect]) -> list[Effect]:
+        """Write the frames that these begin with as one piece; return the other effects.
+
+        Where the client is behind, nothing is written, and they are all returned.
+        """
+        pieces: list[bytes] = []
+        count = 0
+        for effect in effects:
+            if isinstance(effect, Send):
+                pieces.append(self._transport.encode(effect.frame))
+            elif isinstance(effect, Replay):
+                pieces += map(self._transport.encode, effect.frames)
+            else:
+                break
+            count += 1
+        if count > 1 and self.outbox.offer(b"".join(pieces)) is None:
+            return effects[count:]
+        return effects
 
     def _subscribe(self, effect: Join | Enter | Admit | Regroup | Leave) -> None:
         hub, key = self._around.hub, (self.app_id, effect.channel)

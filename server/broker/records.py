@@ -3,6 +3,9 @@
 One hash per identity of a device (`{prefix}session:DIGEST`), with two kinds of fields: `SOCKET
 CHANNEL` from the subscribe on, and `SOCKET` once the connection is lost. Until then its last proof
 stands with its node (`node:ID:proofs`), which writes those of all its connections together.
+
+What is noted of a device within a few milliseconds leaves together: a page that comes back takes up
+several channels at once, and each would be written, forgotten and made to last by itself.
 """
 
 from __future__ import annotations
@@ -11,9 +14,13 @@ import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from server.broker.keys import Keys
 from server.broker.pipe import Argument, Pipe
+
+_GATHER_S: Final = 0.002
+"""For how long notes are gathered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,18 @@ class Record:
     """Connections that are known to be lost, and until when (ms) they are proven to have heard."""
 
 
+class _Changes:
+    """What is to be written into one record."""
+
+    __slots__ = ("fields", "lasts")
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Argument | None] = {}
+        """``None``: the field goes."""
+        self.lasts = False
+        """Whether the record's life begins anew."""
+
+
 class SessionRecords:
     """Reads and writes session records; answers come in order of calls."""
 
@@ -51,32 +70,37 @@ class SessionRecords:
         self._keys = keys
         self._node_id = node_id
         self._kept_s = kept_s
+        self._changes: dict[str, _Changes] = {}
 
     def read(self, app_id: str, identity: str) -> asyncio.Future[Record]:
         """Return the record of an identity; may raise `BrokerUnavailable`."""
-        return self._pipe.command(("HGETALL", self._key(app_id, identity)), _record)
+        key = self._key(app_id, identity)
+        changes = self._changes.pop(key, None)
+        if changes is not None:
+            self._write(key, changes)
+        return self._pipe.command(("HGETALL", key), _record)
 
     def note(self, app_id: str, identity: str, heard: Heard) -> None:
         """Note a subscription."""
-        key = self._key(app_id, identity)
+        changes = self._changes_of(app_id, identity)
         times = f"{heard.since_ms},{heard.entered_ms},{int(heard.taken)}"
         value = f"{times},{heard.number},{heard.epoch},{heard.node_id}"
-        self._send("HSET", key, f"{heard.socket_id} {heard.channel}", value)
-        self._send("EXPIRE", key, self._kept_s)
+        changes.fields[f"{heard.socket_id} {heard.channel}"] = value
+        changes.lasts = True
 
     def forget(self, app_id: str, identity: str, socket_id: str, channels: Iterable[str]) -> None:
         """Forget subscriptions that were ended on purpose, or are told as a gap."""
         fields = [f"{socket_id} {channel}" for channel in channels]
         if fields:
-            self._send("HDEL", self._key(app_id, identity), *fields)
+            self._changes_of(app_id, identity).fields.update(dict.fromkeys(fields))
 
     def forget_lost(self, app_id: str, identity: str, socket_ids: Iterable[str]) -> None:
         """Forget lost connections of which no subscription is left."""
-        self._send("HDEL", self._key(app_id, identity), *socket_ids)
+        self._changes_of(app_id, identity).fields.update(dict.fromkeys(socket_ids))
 
     def lose(self, app_id: str, identity: str, socket_id: str, proven_ms: int) -> None:
         """Note that a connection is lost, and until when it is proven to have heard."""
-        self._send("HSET", self._key(app_id, identity), socket_id, proven_ms)
+        self._changes_of(app_id, identity).fields[socket_id] = proven_ms
 
     def prove(self, proofs: Mapping[str, int]) -> None:
         """Write until when (ms) connections of this node are proven to have heard."""
@@ -93,6 +117,28 @@ class SessionRecords:
         """Return until when a connection is proven to have heard; 0 where nothing is proven."""
         command = ("HGET", self._keys.node(node_id, "proofs"), socket_id)
         return self._pipe.command(command, _proof)
+
+    def _changes_of(self, app_id: str, identity: str) -> _Changes:
+        if not self._changes:
+            asyncio.get_running_loop().call_later(_GATHER_S, self.write)
+        return self._changes.setdefault(self._key(app_id, identity), _Changes())
+
+    def write(self) -> None:
+        """Send at once what is gathered."""
+        written, self._changes = self._changes, {}
+        for key, changes in written.items():
+            self._write(key, changes)
+
+    def _write(self, key: str, changes: _Changes) -> None:
+        fields = changes.fields.items()
+        kept = [part for field, value in fields if value is not None for part in (field, value)]
+        gone = [field for field, value in fields if value is None]
+        if kept:
+            self._send("HSET", key, *kept)
+        if changes.lasts:
+            self._send("EXPIRE", key, self._kept_s)
+        if gone:
+            self._send("HDEL", key, *gone)
 
     def _key(self, app_id: str, identity: str) -> str:
         digest = hashlib.sha256(f"{app_id}\n{identity}".encode()).hexdigest()[:32]

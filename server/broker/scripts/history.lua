@@ -3,7 +3,7 @@
 -- KEYS: 1 channel (hash: sequence, epoch, last)   2 log (stream)
 -- ARGV: 1 ms since the epoch   2 events at most
 -- Returns {sequence, epoch, time of the last kept event (ms), entries in the log,
---   time of the first entry (ms), {message, ...}}.
+--   time of the first entry (ms), {message, ...}, {id of its entry, ...}}.
 
 local state = redis.call('HMGET', KEYS[1], 'sequence', 'epoch', 'last')
 local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)
@@ -12,9 +12,10 @@ if first[1] then
   began = tonumber(string.match(first[1][1], '^%d+'))
 end
 local found = redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2])
-local messages = {}
+local messages, ids = {}, {}
 for i, entry in ipairs(found) do
+  ids[i] = entry[1]
   messages[i] = entry[2][2]
 end
 return {tonumber(state[1] or 0), state[2] or '', tonumber(state[3] or 0),
-        redis.call('XLEN', KEYS[2]), began, messages}
+        redis.call('XLEN', KEYS[2]), began, messages, ids}
