@@ -34,7 +34,7 @@ help:
 	@echo "make fuzz       each parser and door for MINUTES=2, by coverage where atheris has a wheel"
 	@echo "make check      format, lint, types, import rules"
 	@echo "make contract   docs/contract.md and clients/js/events.ts anew from the contract"
-	@echo "make bench      the figures of delivery, memory and publishing (ARGS=--check: fail when a target is missed)"
+	@echo "make bench      the figures of delivery, memory, publishing and a herd (ARGS=--check: fail when a target is missed)"
 	@echo "make setup      what the others need: .venv, node_modules"
 	@echo "make lock       the newest versions into constraints.txt and package-lock.json"
 	@echo "make clean      removes all that these made"
@@ -80,6 +80,8 @@ bench: .venv/.dev
 	$(WITH_VENV) $(BIN)/python -m loadtest.memory $(ARGS)
 	$(WITH_VENV) $(BIN)/python -m loadtest.publish $(ARGS)
 	$(WITH_VENV) $(BIN)/python -m loadtest.trigger $(ARGS)
+	$(WITH_VENV) $(BIN)/python -m loadtest.idle $(ARGS)
+	$(WITH_VENV) $(BIN)/python -m loadtest.herd $(ARGS)
 
 browser:
 	@sh tests/browser/install_chromium.sh

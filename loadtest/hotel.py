@@ -95,6 +95,27 @@ def room_updated(hotel: str, room_number: int, note: str = "") -> dict[str, obje
     }
 
 
+def booking_updated(hotel: str, number: int) -> dict[str, object]:
+    """Build a small envelope of the bookings' channel, published now as `room_updated` is."""
+    booking_id = f"BK-{number:04}"
+    return {
+        "category": "room_booking",
+        "type": "booking_updated",
+        "payload": {
+            "update_number": number,
+            "booking_id": booking_id,
+            "status": "CONFIRMED",
+            "published_at": time.time(),
+        },
+        "meta": {
+            "event_id": str(uuid4()),
+            "hotel_slug": hotel,
+            "ts": datetime.now(UTC).isoformat(),
+            "scope": {"booking_id": booking_id, "status": "CONFIRMED"},
+        },
+    }
+
+
 def booking_created(hotel: str, number: int) -> dict[str, object]:
     """Build a paid booking of some 1.5 kB, of which finance sees more than the front desk."""
     booking_id = f"BK-2025-{number:04}"

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -33,10 +33,10 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A ready node: its address, its own process and its embedded broker's."""
+    """A ready server: its address, the processes of its nodes and of its embedded broker."""
 
     port: int
-    pid: int
+    pids: tuple[int, ...]
     broker_pid: int
     keys: Keys
 
@@ -46,16 +46,25 @@ class RunningServer:
         return f"redis://{HOST}:{self.port + 1}"
 
     def cpu_s(self) -> float:
-        """User and system time of the node's process alone, in seconds."""
-        return process_cpu_s(self.pid)
+        """User and system time of the nodes' processes alone, in seconds."""
+        return sum(map(process_cpu_s, self.pids))
+
+    def surviving(self) -> "RunningServer":
+        """Return the same without the nodes that are gone."""
+        return replace(self, pids=tuple(filter(psutil.pid_exists, self.pids)))
 
     def broker_cpu_s(self) -> float:
         """User and system time of the embedded Valkey, in seconds."""
         return process_cpu_s(self.broker_pid)
 
     def rss_bytes(self) -> int:
-        """Resident memory of the node's process alone."""
-        return int(psutil.Process(self.pid).memory_info().rss)
+        """Resident memory of the nodes' processes alone."""
+        return sum(int(psutil.Process(pid).memory_info().rss) for pid in self.pids)
+
+    @property
+    def broker_rss_bytes(self) -> int:
+        """Resident memory of the embedded Valkey."""
+        return int(psutil.Process(self.broker_pid).memory_info().rss)
 
 
 def process_cpu_s(pid: int) -> float:
@@ -91,8 +100,10 @@ def find_bellhop(given: str | None) -> str:
 
 
 @contextlib.contextmanager
-def serve(bellhop: str, settings: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
-    """Run one node with embedded Valkey on free loopback ports, until the block ends."""
+def serve(
+    bellhop: str, settings: Mapping[str, str] | None = None, *, workers: int = 1
+) -> Iterator[RunningServer]:
+    """Run nodes with an embedded Valkey on free loopback ports, until the block ends."""
     keys = Keys()
     port = _free_port_pair()
     # Settings of the caller's shell must not leak into a measurement.
@@ -103,6 +114,8 @@ def serve(bellhop: str, settings: Mapping[str, str] | None = None) -> Iterator[R
     }
     environment |= keys.environment() | {"BELLHOP_CONTRACT_MODE": "off"} | dict(settings or {})
     command = [bellhop, "serve", "--host", HOST, "--port", str(port)]
+    if workers > 1:
+        command += ["--workers", str(workers)]
     # In a directory of its own, so that no other bellhop.toml is picked up. Output goes to a file:
     # a pipe that nobody reads would block the server.
     with tempfile.TemporaryDirectory() as cwd, tempfile.TemporaryFile() as output:
@@ -115,8 +128,8 @@ def serve(bellhop: str, settings: Mapping[str, str] | None = None) -> Iterator[R
             _wait_ready(process, port, output)
             yield RunningServer(
                 port=port,
-                pid=_listener(process.pid, port),
-                broker_pid=_listener(process.pid, port + 1),
+                pids=_listeners(process.pid, port, workers),
+                broker_pid=_listeners(process.pid, port + 1, 1)[0],
                 keys=keys,
             )
         finally:
@@ -153,23 +166,25 @@ def _wait_ready(process: subprocess.Popen[bytes], port: int, output: IO[bytes]) 
     raise ServerFailed(message)
 
 
-def _listener(pid: int, port: int) -> int:
-    """Find which of the command's processes listens on `port`.
+def _listeners(pid: int, port: int, expected: int) -> tuple[int, ...]:
+    """Find which of the command's processes listen on `port`.
 
     The command might be a shell wrapper or fork workers; billing the wrong process would
-    make every number look splendid.
+    make every number look splendid. A supervisor holds its workers' socket too, and does nothing.
     """
     parent = psutil.Process(pid)
-    owners = [
+    owners = {
         int(process.pid)
         for process in [parent, *parent.children(recursive=True)]
         for listening in process.net_connections("tcp")
         if listening.status == psutil.CONN_LISTEN and listening.laddr.port == port
-    ]
-    if len(set(owners)) != 1:
-        message = f"expected one process listening on port {port}, found {owners}"
+    }
+    if len(owners) > 1:
+        owners.discard(pid)
+    if len(owners) != expected:
+        message = f"expected {expected} processes listening on port {port}, found {owners}"
         raise ServerFailed(message)
-    return owners[0]
+    return tuple(sorted(owners))
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -14,10 +14,10 @@ from loadtest.hotel import CLIENT_QUERY, Keys, staff_token
 from loadtest.server import HOST
 
 _PROTOCOL = (b'{"event":"pusher', b'{"event":"bellhop:')
-_WS_KEY = base64.b64encode(secrets.token_bytes(16)).decode()
+WS_KEY = base64.b64encode(secrets.token_bytes(16)).decode()
 _WS_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _WS_ACCEPT = base64.b64encode(
-    hashlib.sha1((_WS_KEY + _WS_GUID).encode(), usedforsecurity=False).digest()
+    hashlib.sha1((WS_KEY + _WS_GUID).encode(), usedforsecurity=False).digest()
 )
 
 
@@ -222,5 +222,5 @@ def upgrade_request(keys: Keys, sub: str, hotel: str) -> bytes:
     return (
         f"GET /t/{token}/app/{keys.key}?{CLIENT_QUERY} HTTP/1.1\r\nHost: {HOST}\r\n"
         "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        f"Sec-WebSocket-Key: {_WS_KEY}\r\n\r\n"
+        f"Sec-WebSocket-Key: {WS_KEY}\r\n\r\n"
     ).encode()
