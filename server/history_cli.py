@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,9 +9,8 @@ import click
 import orjson
 
 from server.backend import signed_get
-from server.config import app_registry, load_settings
-from server.errors import ConfigError
-from server.usage import CONFIG, URL, config_file, misconfigured
+from server.command_settings import default_app
+from server.usage import CONFIG, URL
 
 
 @click.command()
@@ -23,17 +21,10 @@ from server.usage import CONFIG, URL, config_file, misconfigured
 @URL
 def history(*, config: Path | None, channel: str, since: str | None, limit: int, url: str) -> None:
     """Print what a channel carried, one line of JSON per event, oldest first."""
-    problems: list[str] = []
-    try:
-        apps = app_registry(load_settings(config_file(config), os.environ, {}), problems)
-        if problems:
-            raise ConfigError(*problems)
-    except ConfigError as error:
-        raise misconfigured(error) from None
     params = {"limit": str(limit), **({"since": since} if since is not None else {})}
     # A name may begin with a #; what is no name is the server's to refuse.
     path = f"/channels/{quote(channel, safe='')}/events"
-    answer = signed_get(next(iter(apps)), url, path, params).json()
+    answer = signed_get(default_app(config), url, path, params).json()
     for event in answer["events"]:
         click.echo(orjson.dumps(event))
     if not answer["complete"]:

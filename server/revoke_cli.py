@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from server.backend import signed_post
-from server.config import app_registry, load_settings
-from server.errors import ConfigError
-from server.usage import CONFIG, URL, Misconfigured, config_file, misconfigured
+from server.command_settings import default_app
+from server.usage import CONFIG, URL, Misconfigured
 
 
 @click.command()
@@ -26,14 +24,6 @@ def revoke(*, config: Path | None, undo: bool, url: str, **named: str | None) ->
     asked: dict[str, object] = {name: value for name, value in named.items() if value is not None}
     if len(asked) != 1:
         raise Misconfigured("name one of --sub, --jti, --hotel and --role")
-    problems: list[str] = []
-    try:
-        apps = app_registry(load_settings(config_file(config), os.environ, {}), problems)
-        if problems:
-            raise ConfigError(*problems)
-    except ConfigError as error:
-        raise misconfigured(error) from None
-    answer = signed_post(
-        next(iter(apps)), url, "/revocations", {**asked, **({"undo": True} if undo else {})}
-    )
+    body = {**asked, **({"undo": True} if undo else {})}
+    answer = signed_post(default_app(config), url, "/revocations", body)
     click.echo(answer.json().get("id", "lifted"))
