@@ -80,18 +80,24 @@ async def deliver(event: DemoEvent, publish: Publish) -> None:
     """
     wait_s = _FIRST_RETRY_S
     while True:
-        try:
-            await publish(event)
-            raise_if_cancelled()
-        except EntranceFailed as error:
-            _log.warning("demo_entrance.failed", reason=str(error), retry_in_s=wait_s)
-        except EventRefused as error:
-            _log.error("demo_event.refused", type=event.name, reason=str(error))
-            return
-        else:
+        settled = await _settled(event, publish, wait_s)
+        raise_if_cancelled()
+        if settled:
             return
         await asyncio.sleep(wait_s)
         wait_s = min(wait_s * 2, _LAST_RETRY_S)
+
+
+async def _settled(event: DemoEvent, publish: Publish, wait_s: float) -> bool:
+    """Publish one event; False where it is worth another try."""
+    try:
+        await publish(event)
+    except EntranceFailed as error:
+        _log.warning("demo_entrance.failed", reason=str(error), retry_in_s=wait_s)
+        return False
+    except EventRefused as error:
+        _log.error("demo_event.refused", type=event.name, reason=str(error))
+    return True
 
 
 class RedisEntrance:

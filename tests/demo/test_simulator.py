@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from datetime import UTC, datetime
 
@@ -21,7 +22,16 @@ from server.demo.simulator import (
     simulate,
 )
 from server.demo.state import DemoEvent
-from tests.harness import APP_ID, APP_KEY, APP_SECRET, BOOKINGS, ROOMS, Server, room_updated
+from tests.harness import (
+    APP_ID,
+    APP_KEY,
+    APP_SECRET,
+    BOOKINGS,
+    DEADLINE_S,
+    ROOMS,
+    Server,
+    room_updated,
+)
 
 APP = App(APP_ID, APP_KEY, APP_SECRET)
 
@@ -94,3 +104,29 @@ async def test_deliver_tries_again_until_it_is_in(monkeypatch: pytest.MonkeyPatc
     assert [entry["event"] for entry in logs] == ["demo_entrance.failed"] * 2 + [
         "demo_event.refused"
     ]
+
+
+@pytest.mark.parametrize("outcome", [None, EntranceFailed("lost"), EventRefused("no")])
+async def test_deliver_ends_when_a_cancellation_was_swallowed(outcome: Exception | None) -> None:
+    """However the attempt ended meanwhile: redis-py may return, or fail, instead of raising."""
+    waits = asyncio.Event()
+    attempts: list[DemoEvent] = []
+
+    async def publish(event: DemoEvent) -> None:
+        attempts.append(event)
+        waits.set()
+        if len(attempts) > 1:
+            return
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        if outcome is not None:
+            raise outcome
+
+    event = DemoEvent(ROOMS, "room_updated", room_updated())
+    with capture_logs():
+        delivering = asyncio.create_task(deliver(event, publish))
+        await waits.wait()
+        delivering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(delivering, DEADLINE_S)
+    assert attempts == [event]
