@@ -24,6 +24,7 @@ from auth.principal import claims_under, principal_from_claims
 from auth.tokens import TokenSigner
 from channels_spec.contract import Contract
 from server import logs
+from server.audit_cli import audit
 from server.backend import signed_post
 from server.broker.redis import connect
 from server.config import Settings, load_settings, named, read_settings
@@ -73,6 +74,7 @@ def bellhop() -> None:
     """Bellhop: a self-hosted, Pusher-compatible realtime server for hotels."""
 
 
+bellhop.add_command(audit)
 bellhop.add_command(contract)
 bellhop.add_command(history)
 bellhop.add_command(rejected)

@@ -32,7 +32,7 @@ from auth.apps import (
 from auth.principal import ClaimNames, claim_path
 from server.errors import ConfigError
 from server.secret_files import SUFFIX, read_secret_files
-from server.wall_settings import AuthorizerSettings, Proxy, WallSettings
+from server.wall_settings import AuditSettings, AuthorizerSettings, Proxy, WallSettings
 
 
 def _app_id(value: str) -> str:
@@ -222,6 +222,7 @@ class Settings(_Section):
     server: ServerSettings = ServerSettings()
     walls: WallSettings = WallSettings()
     authorizer: AuthorizerSettings = AuthorizerSettings()
+    audit: AuditSettings = AuditSettings()
     webhook_url: WebhookUrl | None = None
     metrics_token: SecretStr | None = None
     revocation_s: WholeSeconds = 86_400
@@ -277,6 +278,7 @@ ENVIRONMENT: Final = {
     "BELLHOP_DRAIN_S": "server.drain_s",
     "BELLHOP_WEBHOOK_URL": "webhook_url",
     "BELLHOP_AUTHORIZER_URL": "authorizer.url",
+    "BELLHOP_AUDIT_EVENTS": "audit.events",
     "BELLHOP_METRICS_TOKEN": "metrics_token",
     "BELLHOP_REVOCATION_S": "revocation_s",
 }

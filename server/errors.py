@@ -46,3 +46,5 @@ class PublishRefused(ServerError):
         self.status = status
         self.reason = reason
         self.faults = tuple(faults)
+        self.whose: tuple[dict[str, str], ...] = ()
+        """Which events it is of, for the audit: channel, event, event_id, as far as known."""

@@ -287,7 +287,7 @@ class Ingress:
         return True
 
     def _hand_over(self, message: _Message, publication: Publication) -> None:
-        future = self._publisher.publish(publication)
+        future = self._publisher.publish(publication, "redis")
         if future.done() and (error := future.exception()) is not None:
             self._refuse(message, 503, str(error))
             return

@@ -174,7 +174,7 @@ class Intake:
                 await self._let_pass(publication, token)
                 if last is not None and last.done() and last.exception() is not None:
                     break
-                last = self._publisher.publish(publication)
+                last = self._publisher.publish(publication, "stream")
             handed.append(last if publication is not None else None)
         for gone, published in enumerate(handed):
             if published is not None:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from auth.origins import OriginPolicy, Origins
 from auth.revocations import Revocations
+from server.audit import Audit, AuditStream
 from server.authorizer import Authorizer
 from server.broker.embedded import EmbeddedValkey
 from server.broker.keys import Keys
@@ -42,6 +43,7 @@ from server.rejected import Rejected
 from server.repairing import Repairing
 from server.resuming import Resuming
 from server.revoking import Revoking
+from server.session_audit import SessionAudit
 from server.surroundings import Surroundings
 from server.transports.admission import Admission
 from server.transports.door import Door, cookie_token
@@ -75,6 +77,8 @@ class Node:
         limits = parts.settings.walls.limits()
         self._walls, self._publish_wall = Walls(limits), PublishWall(limits.publishes)
         self._authorizer = _authorizer(parts.settings)
+        audit = parts.settings.audit
+        self._audit = Audit(on=audit.events > 0, publishes=audit.publishes)
         self._listen()
         self._gather()
         self._publish()
@@ -90,6 +94,7 @@ class Node:
             verifier=self._verifier,
             rules=parts.rules(self._revocations),
             authorizer=self._authorizer,
+            audit=SessionAudit(self._audit),
         )
         self.door = Door(
             parts.apps,
@@ -98,6 +103,7 @@ class Node:
             self._registry.connections,
             walls=self._walls,
             proxies=TrustedProxies(parts.settings.server.trusted_proxies),
+            audit=self._audit,
         )
         self.admission = Admission(
             parts.settings.walls.admission(), behind=lambda: self._broker.behind
@@ -130,6 +136,7 @@ class Node:
             self._revocations,
             lasts_s=settings.revocation_s,
             apply=self._apply_revocations,
+            audit=self._audit,
         )
         self._resuming = Resuming(
             self._broker.records,
@@ -162,8 +169,16 @@ class Node:
             notify=self._webhooks.emit,
             checked_out=self._orders.check_out,
             wall=self._publish_wall,
+            audit=self._audit,
         )
-        self._rejected = Rejected(self._redis, settings.redis.prefix)
+        self._rejected = Rejected(self._redis, settings.redis.prefix, self._audit)
+        self._audit_stream = AuditStream(
+            self._redis,
+            settings.redis.prefix,
+            self._audit,
+            node_id=self._node_id,
+            most=settings.audit.events,
+        )
         self._ingress = Ingress(
             self._redis,
             prefix=settings.redis.prefix,
@@ -214,6 +229,7 @@ class Node:
             self._intake,
             self._rejected,
             self._webhooks,
+            self._audit_stream,
             self._wheel,
         )
         asking = (part for part in (self._jwks, self._authorizer) if part is not None)
@@ -235,6 +251,7 @@ class Node:
                 origins=self._origins,
                 revocations=self._around.rules.revocations,
                 cookie_token=cookie_token,
+                audit=self._audit,
             ).routes(),
             *Health(
                 unready=self.unready,
@@ -252,6 +269,7 @@ class Node:
             occupancy=occupancy,
             revoking=self._revoking,
             past=PastEvents(self._broker.history),
+            audit=self._audit,
             otherwise=self._over_http,
         )
 
@@ -349,6 +367,11 @@ class Node:
                     "What was refused for being too much, by what it was.",
                     ("wall",),
                     lambda: self._walls.counts,
+                ),
+                "audit": (
+                    "Rows of the audit by what became of them.",
+                    ("outcome",),
+                    lambda: self._audit.counts,
                 ),
                 "rejected": ("Refused Redis publishes.", ("status",), lambda: rejected.counts),
             },

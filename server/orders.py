@@ -90,7 +90,11 @@ class Orders:
             while True:
                 try:
                     await self._revoking.revoke(
-                        Revoked.BOOKING, value, after_s=after_s, same_s=_SAME_STAY_S
+                        Revoked.BOOKING,
+                        value,
+                        after_s=after_s,
+                        same_s=_SAME_STAY_S,
+                        entrance="event",
                     )
                     break
                 except BrokerUnavailable as error:
@@ -103,7 +107,7 @@ class Orders:
             body = _decoded(asked)
             try:
                 given = body if isinstance(body, dict) else {}
-                await self._revoking.obey(given, same_s=_SAME_S)
+                await self._revoking.obey(given, same_s=_SAME_S, entrance="redis")
             except BadRevocation as error:
                 log.warning("revocation.refused", reason=str(error))
             except BrokerUnavailable as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -39,6 +39,7 @@ from channels_spec.pusher import (
 )
 from channels_spec.validate import MAX_FAULTS
 from channels_spec.views import PLAIN_VIEW, viewed
+from server.audit import Audit, own_event_id
 from server.broker.interface import Broker, Receipt
 from server.broker.message import Announcement, Kind, Move, Publication, SplicedFrame, Stay
 from server.errors import PublishRefused
@@ -99,6 +100,7 @@ class Publisher:
         notify: Notify = _nobody,
         checked_out: Callable[[Stay], None] = _no_stay,
         wall: PublishWall | None = None,
+        audit: Audit | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._contract = contract
@@ -108,6 +110,7 @@ class Publisher:
         self._notify = notify
         self._checked_out = checked_out
         self._wall = wall or PublishWall()
+        self._audit = audit or Audit()
         self._clock = clock
         self.published: Counter[str] = Counter()
         """Events published and duplicates, by outcome."""
@@ -127,7 +130,7 @@ class Publisher:
             raise self._too_many(wait, publication.app_id, publication.hotel_slug)
         return publication
 
-    def count(self, publications: Iterable[Publication]) -> None:
+    def count(self, publications: Sequence[Publication]) -> None:
         """Count events that go out together; raises `PublishRefused` and counts none of them."""
         hotels = [(publication.app_id, publication.hotel_slug) for publication in publications]
         if len(hotels) == 1:
@@ -136,7 +139,12 @@ class Publisher:
         else:
             wait, whose = self._wall.take_all(hotels)
         if wait:
-            raise self._too_many(wait, *whose)
+            refused = self._too_many(wait, *whose)
+            refused.whose = tuple(
+                {"channel": each.channel, "event": each.event, "event_id": each.event_id}
+                for each in publications
+            )
+            raise refused
 
     def wait_s(self, publication: Publication) -> float:
         """Return in how many seconds `count` would let an event pass; 0.0: now."""
@@ -144,6 +152,15 @@ class Publisher:
 
     def encode(self, event: Event) -> Publication:
         """Check, view and encode an event, to be counted later; raises `PublishRefused`."""
+        try:
+            return self._encode(event)
+        except PublishRefused as refused:
+            event_id = event.event_id or own_event_id(event.data)
+            whose = {"channel": event.channel, "event": event.name or "", "event_id": event_id}
+            refused.whose = (whose,)
+            raise
+
+    def _encode(self, event: Event) -> Publication:
         if not is_channel_name(event.channel):
             raise PublishRefused(
                 400, "not a channel name: at most 200 of A-Z a-z 0-9 _ - = @ , . ;"
@@ -159,10 +176,10 @@ class Publisher:
             raise PublishRefused(403, f"the channel {event.channel} is not in the contract")
         return _plain(event)
 
-    def publish(self, publication: Publication) -> asyncio.Future[Receipt]:
+    def publish(self, publication: Publication, entrance: str = "http") -> asyncio.Future[Receipt]:
         """Hand a prepared event to the broker; the future may raise `BrokerUnavailable`."""
         future = self._broker.publish(publication)
-        future.add_done_callback(partial(self._published, publication))
+        future.add_done_callback(partial(self._published, publication, entrance))
         return future
 
     def relay(self, app: App, sender: str, relay: Relay) -> None:
@@ -183,13 +200,17 @@ class Publisher:
     def _too_many(self, wait: float, app_id: str, hotel: str) -> PublishRefused:
         return PublishRefused(429, self._wall.reason(app_id, hotel), retry_after=wait)
 
-    def _published(self, publication: Publication, future: asyncio.Future[Receipt]) -> None:
+    def _published(
+        self, publication: Publication, entrance: str, future: asyncio.Future[Receipt]
+    ) -> None:
         if future.cancelled():
             return
         if future.exception() is not None:
             self.published["failed"] += 1
+            self._audit.published(publication, entrance, None)
             return
         receipt = future.result()
+        self._audit.published(publication, entrance, receipt)
         self.published["duplicate" if receipt.duplicate else "published"] += 1
         move = publication.move
         if move is not None and receipt.state_before and self._mode is not ContractMode.OFF:
@@ -312,6 +333,7 @@ def _publication(
         replayed=spec.replay if spec is not None else True,
         move=_move(normalized) if spec is not None and spec.moves is not None else None,
         ends_stay=_stay(match, normalized) if spec is not None and spec.ends_stay else None,
+        event=normalized.event,
     )
 
 
@@ -353,6 +375,7 @@ def _plain(event: Event) -> Publication:
         views=((PLAIN_VIEW, 0),),
         exclude=event.exclude,
         cached=is_cache_channel(event.channel),
+        event=event.name,
     )
 
 

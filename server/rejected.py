@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from channels_spec.cards import mask
+from server.audit import Audit, own_event_id
 from server.cancellation import raise_if_cancelled
 
 MAX_BODY: Final = 64 * 1024
@@ -37,8 +38,9 @@ log = structlog.get_logger()
 class Rejected:
     """Keeps what was refused: `keep` never waits, `run` writes."""
 
-    def __init__(self, redis: Redis, prefix: str) -> None:
+    def __init__(self, redis: Redis, prefix: str, audit: Audit | None = None) -> None:
         self._redis = redis
+        self._audit = audit or Audit()
         self._stream = f"{prefix}rejected"
         self._waiting: deque[dict[str, str]] = deque()
         self._wake = asyncio.Event()
@@ -62,6 +64,16 @@ class Rejected:
     ) -> None:
         """Count, log and keep one refused event; ``beside`` its body stood these fields."""
         self.counts[str(status)] += 1
+        event_id = own_event_id(body) if len(body) <= MAX_BODY else ""
+        self._audit.refused(
+            "publish",
+            status,
+            reason,
+            entrance=source,
+            app=app_id,
+            channel=channel,
+            event_id=event_id,
+        )
         reason = mask(reason)[:_MAX_REASON]
         log.warning(
             "event.rejected",

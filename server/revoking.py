@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from auth.revocations import Revocation, Revocations, Revoked
+from server.audit import Audit
 from server.broker.keys import Keys
 from server.cancellation import raise_if_cancelled
 from server.errors import BrokerUnavailable
@@ -43,6 +44,7 @@ class Revoking:
         *,
         lasts_s: float,
         apply: Callable[[], None],
+        audit: Audit | None = None,
     ) -> None:
         """Create the node's part.
 
@@ -52,6 +54,7 @@ class Revoking:
             revocations: what the node's connections are judged by; kept up to date here.
             lasts_s: for how long a revocation is in force.
             apply: has every live connection judged anew.
+            audit: is told of what changes.
 
         """
         self._redis = redis
@@ -59,6 +62,7 @@ class Revoking:
         self._revocations = revocations
         self._lasts_s = lasts_s
         self._apply = apply
+        self._audit = audit or Audit()
         source = files("server.broker").joinpath("scripts/revoke.lua").read_text("utf-8")
         self._script = redis.register_script(source)
         self._timers: dict[float, asyncio.TimerHandle] = {}
@@ -70,19 +74,35 @@ class Revoking:
     # --- writing ---------------------------------------------------------------------------------
 
     async def revoke(
-        self, what: Revoked, value: str, *, after_s: float = 0.0, same_s: float = 0.0
+        self,
+        what: Revoked,
+        value: str,
+        *,
+        after_s: float = 0.0,
+        same_s: float = 0.0,
+        entrance: str = "http",
     ) -> str:
         """Revoke on every node and return the revocation's id; may raise `BrokerUnavailable`.
 
         What is said again within ``same_s`` is the same revocation.
         """
-        return await self._call(what, value, secrets.token_hex(8), after_s, same_s)
+        new_id = secrets.token_hex(8)
+        in_force, _ = await self._call(what, value, new_id, after_s, same_s)
+        if in_force == new_id:
+            fields = {"what": what.value, "value": value, "revocation": new_id}
+            self._audit.note("revoke", outcome="revoked", entrance=entrance, **fields)
+        return in_force
 
-    async def lift(self, what: Revoked, value: str) -> None:
+    async def lift(self, what: Revoked, value: str, *, entrance: str = "http") -> None:
         """End a revocation on every node; may raise `BrokerUnavailable`."""
-        await self._call(what, value, "", 0.0, 0.0)
+        _, lifted = await self._call(what, value, "", 0.0, 0.0)
+        if lifted:
+            fields = {"what": what.value, "value": value}
+            self._audit.note("revoke", outcome="lifted", entrance=entrance, **fields)
 
-    async def obey(self, asked: Mapping[str, object], *, same_s: float = 0.0) -> str:
+    async def obey(
+        self, asked: Mapping[str, object], *, same_s: float = 0.0, entrance: str = "http"
+    ) -> str:
         """Do what a backend asks for (`{"sub": ...}`, `"undo": true` to lift); return the id.
 
         Raises:
@@ -92,13 +112,14 @@ class Revoking:
         """
         what, value = read_revocation(asked)
         if asked.get("undo") is True:
-            await self.lift(what, value)
+            await self.lift(what, value, entrance=entrance)
             return ""
-        return await self.revoke(what, value, same_s=same_s)
+        return await self.revoke(what, value, same_s=same_s, entrance=entrance)
 
     async def _call(
         self, what: Revoked, value: str, new_id: str, after_s: float, same_s: float
-    ) -> str:
+    ) -> tuple[str, bool]:
+        """Call the script; return the id in force, and whether anything has changed."""
         arguments = [
             what.value,
             value,
@@ -116,7 +137,7 @@ class Revoking:
         if answer[0] == 0:
             raise BrokerUnavailable(f"there are {MAX_REVOCATIONS} revocations already")
         log.info("revocation.written" if new_id else "revocation.lifted", what=what.value)
-        return str(answer[1].decode())
+        return answer[1].decode(), answer[2] == 1
 
     # --- hearing ---------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from server.protocol.effects import (
     Join,
     Leave,
     MissedCache,
+    Refuse,
     Regroup,
     Relay,
     Replay,
@@ -135,6 +136,7 @@ class Session:
         self._apply(self._connection.open(principal, way, now))
         self._set_timer()
         log.info("connection.opened", socket_id=self.socket_id, app=self._connection.app.id)
+        self._around.audit.opened(self, way.name.lower())
         if token is not None:
             self._verify_later(token, partial(self._recognized, way))
 
@@ -166,7 +168,10 @@ class Session:
         self, channel: str, subscription: Subscription, entered: Entered, past: Past
     ) -> None:
         """Learn that the broker has let a subscription in, and what it had missed."""
-        self._apply(self._connection.entered(channel, subscription, entered, past))
+        effects = self._connection.entered(channel, subscription, entered, past)
+        if any(isinstance(effect, Admit) for effect in effects):
+            self._around.audit.subscribed(self, channel, subscription)
+        self._apply(effects)
 
     def probe(self) -> None:
         """Have the client answer a ping: somebody wants to know whether it lives."""
@@ -218,6 +223,8 @@ class Session:
         self._leave_all(goodbye=code == _GOING_AWAY)
         self.outbox.close()
         ended_by, why = self._fault or (code, "the client left")
+        by = "server" if self._fault else "client"
+        self._around.audit.ended(self, ended_by, why, by)
         principal = self._connection.principal
         log.info(
             "connection.closed",
@@ -228,7 +235,7 @@ class Session:
             received=self._received,
             code=ended_by,
             cause=why,
-            by="server" if self._fault else "client",
+            by=by,
         )
 
     def _leave_all(self, *, goodbye: bool) -> None:
@@ -268,6 +275,11 @@ class Session:
                 return
             match effect:
                 case Send(frame):
+                    if not self.outbox.send(self._transport.encode(frame)):
+                        self.fell_behind()
+                case Refuse(channel, status, reason):
+                    self._around.audit.refused(self, effect)
+                    frame = frames.subscription_error(channel, status, reason)
                     if not self.outbox.send(self._transport.encode(frame)):
                         self.fell_behind()
                 case Replay(missed):
@@ -321,9 +333,11 @@ class Session:
                 hub.admit(key, self, effect.entered)
             case Regroup():
                 hub.regroup(key, self, effect.grant)
+                self._around.audit.regrouped(self, effect.channel, effect.grant)
             case Leave():
                 self._leave(effect.channel)
                 self._around.resuming.left(self, effect.channel)
+                self._around.audit.left(self, effect.channel)
             case _:
                 assert_never(effect)
 
@@ -350,6 +364,7 @@ class Session:
 
     def _sign_in(self, signed_in: SignedIn) -> None:
         users = self._around.users
+        self._around.audit.authenticated(self, "signin")
         if self._user_id is None:
             self._user_id = signed_in.user_id
             users.signed_in(self.app_id, self._user_id, self.socket_id)
@@ -395,14 +410,19 @@ class Session:
 
     def _verified(self, asked: VerifyToken, outcome: Principal | AuthError) -> None:
         if isinstance(outcome, AuthError):
+            self._around.audit.token_refused(self, outcome.reason)
             self._apply(self._connection.token_refused(outcome))
-        else:
-            now = self._around.clock()
-            self._apply(self._connection.token_verified(asked, outcome, now))
+            return
+        now = self._around.clock()
+        self._apply(self._connection.token_verified(asked, outcome, now))
+        if asked.user_data is None and not self._closed:
+            self._around.audit.authenticated(self, "renewal")
 
     def _recognized(self, way: Way, outcome: Principal | AuthError) -> None:
         if isinstance(outcome, Principal):
             self._apply(self._connection.recognized(outcome, way, self._around.clock()))
+            self._around.audit.authenticated(self, way.name.lower())
         elif way is not Way.COOKIE:
             # A stale cookie is nobody's decision: the page may still sign in.
+            self._around.audit.token_refused(self, outcome.reason)
             self._apply(self._connection.token_refused(outcome))

@@ -18,6 +18,7 @@ from server.presence import Notify, Presence
 from server.protocol.effects import Relay
 from server.protocol.rules import Rules
 from server.resuming import Resuming
+from server.session_audit import SILENT, SessionAudit
 from server.users import Users
 from server.wheel import Wheel
 
@@ -78,3 +79,4 @@ class Surroundings:
     authorizer: Authorizer | None = None
     """``None``: no family of the contract asks the backend."""
     clock: Callable[[], float] = time.time
+    audit: SessionAudit = SILENT

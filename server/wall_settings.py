@@ -1,4 +1,4 @@
-"""Settings of the walls, of the proxies that are believed, and of the callback authorizer."""
+"""Settings of the walls, the proxies that are believed, the callback authorizer, the audit."""
 
 from __future__ import annotations
 
@@ -47,6 +47,15 @@ class AuthorizerSettings(BaseModel):
     url: Annotated[str, AfterValidator(_url)] | None = None
     deadline_s: Annotated[float, Field(gt=0, le=60)] = 3
     cache_s: Annotated[float, Field(ge=0, le=MAX_CACHE_S)] = 5
+
+
+class AuditSettings(BaseModel):
+    """How much of who did what is kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    events: Annotated[int, Field(ge=0, le=10_000_000)] = 100_000
+    publishes: bool = True
 
 
 class WallSettings(BaseModel):

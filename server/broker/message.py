@@ -109,6 +109,8 @@ class Publication:
     move: Move | None = None
     ends_stay: Stay | None = None
     """Whose access ends once the event is out."""
+    event: str = ""
+    """Its name."""
 
     @property
     def kind(self) -> Kind:

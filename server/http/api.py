@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote
 
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from auth.apps import AppRegistry
 from auth.errors import RequestRefused
 from auth.request_auth import verify_request
+from server.audit import Audit
 from server.broker.occupancy import Occupancy
 from server.errors import BrokerUnavailable, PublishRefused
 from server.http.answers import Refused
@@ -53,14 +54,16 @@ class Api:
         occupancy: Occupancy,
         revoking: Revoking,
         past: PastEvents,
+        audit: Audit | None = None,
         otherwise: ASGIApp,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Create the endpoints; what is not theirs goes to ``otherwise``."""
         self._apps = apps
+        self._audit = audit or Audit()
         self._otherwise = otherwise
         self._clock = clock
-        events, channels = Events(publisher, occupancy), Channels(occupancy)
+        events, channels = Events(publisher, occupancy), Channels(occupancy, self._audit)
         revocations = Revocations(revoking)
         terminate: Mapping[str, Endpoint] = {"POST": channels.terminate}
         self._endpoints: dict[Shape, Mapping[str, Endpoint]] = {
@@ -90,10 +93,13 @@ class Api:
         except Disconnected:
             return
         except Refused as refused:
+            self._note(scope, refused.status, refused.reason)
             answer = reply({"error": refused.reason, **refused.details}, refused.status)
         except RequestRefused as refused:
+            self._note(scope, refused.status, refused.reason)
             answer = reply({"error": refused.reason}, refused.status)
         except PublishRefused as refused:
+            self._note(scope, refused.status, refused.reason, refused.whose)
             faults = [{"pointer": each.pointer, "message": each.message} for each in refused.faults]
             details = {"faults": faults} if faults else {}
             answer = reply(
@@ -102,6 +108,19 @@ class Api:
         except BrokerUnavailable as error:
             answer = reply({"error": str(error)}, 503)
         await answer.send(send)
+
+    def _note(
+        self, scope: Scope, status: int, reason: str, whose: Sequence[dict[str, str]] = ()
+    ) -> None:
+        """Note a refusal; only of an event that was looked at it is known who has signed it."""
+        parts = scope["path"].split("/")
+        app_id = parts[2] if parts[1] == "apps" else ""
+        what = "publish" if parts[-1] in {"events", "batch_events"} else "request"
+        for fields in whose or ({},):
+            known = bool(whose)
+            self._audit.refused(
+                what, status, reason, known=known, app=app_id, entrance="http", **fields
+            )
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         method: str = scope["method"]

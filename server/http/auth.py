@@ -27,6 +27,7 @@ from auth.revocations import Revocations
 from auth.user_auth import sign_user
 from channels_spec.contract import Contract
 from channels_spec.pusher import SOCKET_ID, is_channel_name, kind_of
+from server.audit import Audit
 from server.http.answers import JSON, Refused, body_of
 
 _MAX_BODY: Final = 16 * 1024
@@ -53,6 +54,7 @@ class ClientAuth:
         origins: Origins,
         revocations: Revocations,
         cookie_token: Callable[[str | None], str | None],
+        audit: Audit | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Create the endpoints; they sign for the app whose key is in the query, or ``default``."""
@@ -63,6 +65,7 @@ class ClientAuth:
         self._origins = origins
         self._revocations = revocations
         self._cookie_token = cookie_token
+        self._audit = audit or Audit()
         self._clock = clock
 
     def routes(self) -> list[BaseRoute]:
@@ -93,12 +96,19 @@ class ClientAuth:
         """Answer, with CORS headers on refusals too: else a page can't read why."""
         app = self._app(request)
         headers = self._cors(app, request)
+        whose = {"app": app.id}
         try:
             if not app.enabled:
                 raise Refused(403, "the app is disabled")
             form = await self._form(app, request)
-            answer = sign(app, await self._principal(app, request), form)
+            whose |= {"channel": form.get("channel_name", ""), "socket_id": form["socket_id"]}
+            principal = await self._principal(app, request)
+            whose["sub"] = principal.sub
+            answer = sign(app, principal, form)
+            self._audit.note("sign", outcome="accepted", **whose)
         except Refused as refused:
+            known = "sub" in whose
+            self._audit.refused("sign", refused.status, refused.reason, known=known, **whose)
             return JSON({"error": refused.reason}, status_code=refused.status, headers=headers)
         return JSON(answer, headers={**headers, "Cache-Control": "no-store"})
 

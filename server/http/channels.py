@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from channels_spec.pusher import ChannelKind, is_channel_name, kind_of
+from server.audit import Audit
 from server.broker.occupancy import Attribute, Occupancy
 from server.http.answers import Refused
 from server.http.info import applies, attributes, shown
@@ -19,8 +20,9 @@ _MAX_USER_ID: Final = 1000
 class Channels:
     """The endpoints that read, from what all nodes have written."""
 
-    def __init__(self, occupancy: Occupancy) -> None:
+    def __init__(self, occupancy: Occupancy, audit: Audit) -> None:
         self._occupancy = occupancy
+        self._audit = audit
 
     async def listing(self, request: SignedRequest) -> Reply:
         """`GET /channels`: the occupied ones."""
@@ -72,6 +74,7 @@ class Channels:
         if not 0 < len(user_id) <= _MAX_USER_ID:
             raise Refused(400, f"a user's id has 1 to {_MAX_USER_ID} characters")
         await self._occupancy.terminate(request.app.id, user_id)
+        self._audit.note("terminate", app=request.app.id, sub=user_id, entrance="http")
         return Reply(200)
 
 

@@ -19,7 +19,7 @@ from auth.principal import Principal
 from channels_spec.pusher import CloseCode, ErrorCode
 from server.protocol import commands, frames
 from server.protocol.admission import Speaker, signed_principal
-from server.protocol.effects import Close, Effect, Send, SignedIn, VerifyToken
+from server.protocol.effects import Close, Effect, Refuse, Send, SignedIn, VerifyToken
 from server.protocol.errors import ProtocolError
 from server.protocol.identity import identity
 from server.protocol.presence import Entered, Past
@@ -226,10 +226,7 @@ class Connection:
             if self._rules.require_token and not self._proven:
                 return [Close(CloseCode.AUTH_TIMEOUT, "nobody authenticated in time")]
             for parked in self._subscriptions.unpark():
-                refusal = frames.subscription_error(
-                    parked.channel, 401, "nobody authenticated in time"
-                )
-                effects.append(Send(refusal))
+                effects.append(Refuse(parked.channel, 401, "nobody authenticated in time"))
         if now >= self._pinged_at + self._rules.ping_s:
             effects += self._ping(now, heard_until)
         return effects

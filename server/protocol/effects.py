@@ -27,6 +27,15 @@ class AskBackend:
 
 
 @dataclass(frozen=True, slots=True)
+class Refuse:
+    """Tell the client that it may not have a channel."""
+
+    channel: str
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """Send what the client missed of a channel, in order and however much that is."""
 
@@ -118,6 +127,7 @@ class Close:
 
 Effect = (
     Send
+    | Refuse
     | Replay
     | AskBackend
     | Join

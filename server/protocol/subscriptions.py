@@ -37,6 +37,7 @@ from server.protocol.effects import (
     Join,
     Leave,
     MissedCache,
+    Refuse,
     Regroup,
     Relay,
     Replay,
@@ -199,8 +200,7 @@ class Subscriptions:
         """Continue an `Enter` effect that the broker refused."""
         if self._table.get(channel) is not subscription:
             return []
-        refusal = frames.subscription_error(channel, 403, reason)
-        return [*self.unsubscribe(channel), Send(refusal)]
+        return [*self.unsubscribe(channel), Refuse(channel, 403, reason)]
 
     def refresh(self, channel: str) -> list[Effect]:
         """Confirm a subscription again, with what the broker knows now."""
@@ -380,8 +380,8 @@ class Subscriptions:
         return ""
 
 
-def _refused(refused: SubscriptionRefused) -> Send:
-    return Send(frames.subscription_error(refused.channel, refused.status, refused.reason))
+def _refused(refused: SubscriptionRefused) -> Refuse:
+    return Refuse(refused.channel, refused.status, refused.reason)
 
 
 def _text(data: object) -> str:

@@ -17,6 +17,7 @@ from auth.errors import AuthError, UnknownKey
 from auth.origins import Origins
 from auth.principal import Principal
 from channels_spec.pusher import PROTOCOL_VERSIONS, CloseCode
+from server.audit import Audit
 from server.protocol.way import Way
 from server.session import Session
 from server.surroundings import Surroundings, Transport
@@ -83,10 +84,12 @@ class Door:
         *,
         walls: Walls | None = None,
         proxies: TrustedProxies | None = None,
+        audit: Audit | None = None,
     ) -> None:
         """Create a door; ``connections`` counts those of an app, on all nodes."""
         self._walls = walls or Walls()
         self._proxies = proxies or TrustedProxies()
+        self._audit = audit or Audit()
         self._apps = apps
         self._origins = origins
         self._around = around
@@ -99,6 +102,8 @@ class Door:
         if self.draining:
             return Turned(CloseCode.OVER_CAPACITY, "the node is draining: come again")
         offered = self._judge(handshake, transport)
+        if isinstance(offered, Turned):
+            self._note(handshake, offered)
         if (
             isinstance(offered, Turned)
             and offered.code is not CloseCode.OVER_CAPACITY
@@ -106,6 +111,12 @@ class Door:
         ):
             return Turned(CloseCode.OVER_CAPACITY, "too many failed attempts from this address")
         return offered
+
+    def _note(self, handshake: Handshake, turned: Turned) -> None:
+        found = _PATH.fullmatch(handshake.target.partition("?")[0])
+        app = self._apps.by_key(unquote(found["key"])) if found is not None else None
+        app_id = app.id if app is not None else ""
+        self._audit.refused("connect", turned.code, turned.reason, known=False, app=app_id)
 
     def _judge(self, handshake: Handshake, transport: Transport) -> Entered | Turned:
         path, _, query_text = handshake.target.partition("?")

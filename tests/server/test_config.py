@@ -57,6 +57,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "BELLHOP_REVOCATION_S": ("3600", 3600),
     "BELLHOP_DRAIN_S": ("3", 3.0),
     "BELLHOP_AUTHORIZER_URL": ("https://b.example/may", "https://b.example/may"),
+    "BELLHOP_AUDIT_EVENTS": ("50", 50),
     "BELLHOP_WEBHOOK_URL": ("https://b.example/hook", "https://b.example/hook"),
     "BELLHOP_METRICS_TOKEN": ("m", SecretStr("m")),
 }
@@ -173,6 +174,7 @@ def test_settings_have_the_documented_defaults() -> None:
             "handshakes_turn_ms": 5,
         },
         "authorizer": {"url": None, "deadline_s": 3, "cache_s": 5},
+        "audit": {"events": 100_000, "publishes": True},
         "revocation_s": 86_400,
         "webhook_url": None,
         "metrics_token": None,

@@ -94,6 +94,7 @@ def test_contract_event_becomes_a_publication() -> None:
         filter_values=(("room_number", "12"),),
         numbered=True,
         move=Move(MOVES, "room_updated", "grand", "12", "CLEANING_IN_PROGRESS"),
+        event="room_updated",
     )
     assert len(publication.frames) == 1
     due = {**body, "meta": {**body["meta"], "sequence": 9, "epoch": "ab"}}
@@ -328,6 +329,7 @@ def test_plain_event_is_relayed_as_the_string_that_it_was(
         ),
         views=(("plain", 0),),
         exclude="1.2",
+        event="y",
     )
     assert uuid.UUID(publication.event_id).version == 4
 

@@ -5,16 +5,16 @@
 --       5 seconds for which it is in force     6 pub/sub channel of orders to every node
 --       7 revocations at most
 --       8 seconds within which what is said again is the same: every node hears one message
--- Returns {1, id in force} or {0} where there are too many.
+-- Returns {1, id in force, 1 where anything has changed} or {0} where there are too many.
 
 local field = ARGV[1] .. ':' .. ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 
 if ARGV[3] == '' then
-  redis.call('HDEL', KEYS[1], field)
+  local lifted = redis.call('HDEL', KEYS[1], field)
   redis.call('PUBLISH', ARGV[6], cjson.encode({lift = {what = ARGV[1], value = ARGV[2]}}))
-  return {1, ''}
+  return {1, '', lifted}
 end
 
 local at = now + ARGV[4]
@@ -23,7 +23,7 @@ local known = redis.call('HGET', KEYS[1], field)
 if known then
   known = cjson.decode(known)
   if known.at <= at and at - known.at < tonumber(ARGV[8]) then
-    return {1, known.id}
+    return {1, known.id, 0}
   end
   if known.at <= now then
     -- It stays in force for what it refuses now, until the new one is.
@@ -36,4 +36,4 @@ local entry = {id = ARGV[3], what = ARGV[1], value = ARGV[2], at = at, before = 
                ['until'] = at + ARGV[5]}
 redis.call('HSET', KEYS[1], field, cjson.encode(entry))
 redis.call('PUBLISH', ARGV[6], cjson.encode({revoke = entry}))
-return {1, ARGV[3]}
+return {1, ARGV[3], 1}

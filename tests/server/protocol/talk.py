@@ -10,7 +10,7 @@ from auth.channel_auth import sign_channel
 from auth.principal import Principal
 from auth.user_auth import sign_user
 from server.protocol.connection import Connection
-from server.protocol.effects import Admit, Effect, Enter, Join, Send
+from server.protocol.effects import Admit, Effect, Enter, Join, Refuse, Send
 from server.protocol.presence import Entered, Member, Past
 from server.protocol.rules import Rules
 from server.protocol.subscription import Subscription
@@ -26,7 +26,17 @@ JWT: Final = "aaa.bbb.ccc"
 
 def decoded(effects: list[Effect]) -> list[Any]:
     """Return effects with each frame as JSON, its data too where that is a string of JSON."""
-    return [_frame(effect.frame) if isinstance(effect, Send) else effect for effect in effects]
+    return [_decoded(effect) for effect in effects]
+
+
+def _decoded(effect: Effect) -> Any:
+    match effect:
+        case Send(frame):
+            return _frame(frame)
+        case Refuse(channel, status, reason):
+            return refused(channel, status, reason)
+        case _:
+            return effect
 
 
 def _frame(text: bytes) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from server.protocol.effects import (
     Enter,
     Join,
     Leave,
+    Refuse,
     Regroup,
     Relay,
     Send,
@@ -198,7 +199,7 @@ class Conversation:
         before = asked.channel in self.admitted
         if how == "full":
             effects = self.connection.refused(asked.channel, asked.subscription, "full")
-            expected: list[type[Effect]] = [Leave, Send]
+            expected: list[type[Effect]] = [Leave, Refuse]
         else:
             effects = self.connection.entered(asked.channel, asked.subscription, Entered())
             expected = [Send] if before else [Send, Admit]
@@ -236,6 +237,8 @@ class Conversation:
                     self.admitted.add(channel)
                 case Relay(channel):
                     assert channel in self.admitted, "relayed for somebody who hears nothing"
+                case Refuse(channel):
+                    self.wanted.discard(channel)
                 case Send(frame):
                     self.read(json.loads(frame))
                 case Close():
@@ -246,9 +249,7 @@ class Conversation:
         return effects
 
     def read(self, frame: dict[str, Any]) -> None:
-        if frame["event"] == "pusher:subscription_error":
-            self.wanted.discard(frame["channel"])
-        elif frame["event"] == "pusher_internal:subscription_succeeded":
+        if frame["event"] == "pusher_internal:subscription_succeeded":
             assert frame["channel"] in self.wanted
             assert frame["channel"] in self.grants
             assert frame["channel"] not in self.joining
