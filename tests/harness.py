@@ -231,6 +231,7 @@ class Server:
         params: Mapping[str, str] | None = None,
         after: Mapping[str, str | None] | None = None,
         signed_path: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Send a signed request of Pusher's HTTP API.
 
@@ -242,6 +243,7 @@ class Server:
             params: of the query, signed with the rest.
             after: changes to the query after it was signed; ``None`` takes a parameter away.
             signed_path: where the path that is signed differs from the one that is sent.
+            headers: sent with it; no part of what is signed.
 
         """
         given = body if isinstance(body, bytes) else b"" if body is None else _encoded(body)
@@ -256,7 +258,8 @@ class Server:
             name: value for name, value in {**query, **(after or {})}.items() if value is not None
         }
         async with httpx.AsyncClient(timeout=DEADLINE_S, verify=_TLS) as client:
-            return await client.request(method, f"{self.url}{path}", params=sent, content=given)
+            url = f"{self.url}{path}"
+            return await client.request(method, url, params=sent, content=given, headers=headers)
 
     def pusher(self, **changes: Any) -> Any:
         """The released Pusher library, pointed here."""

@@ -138,7 +138,7 @@ class Api:
         app = signing_app(self._apps, names.pop(0) if parts[0] == "apps" else None, query)
         body = await whole_body(receive)
         verify_request(app, method, raw_path, query, body, self._clock())
-        return await endpoint(SignedRequest(app, tuple(names), query, body))
+        return await endpoint(SignedRequest(app, tuple(names), query, body, scope["headers"]))
 
 
 def _retry_after(refused: PublishRefused) -> Headers:

@@ -15,7 +15,7 @@ from server.errors import BrokerUnavailable, PublishRefused
 from server.http.answers import Refused
 from server.http.info import applies, attributes, shown
 from server.http.replies import Headers, Reply, reply
-from server.http.signed import SignedRequest
+from server.http.signed import MAX_KEY, SignedRequest
 from server.publisher import Event, Publisher
 
 MAX_BATCH: Final = 10
@@ -42,7 +42,8 @@ class Events:
 
     async def trigger(self, request: SignedRequest) -> Reply:
         """`POST /events`: one event on its channels."""
-        trigger = _trigger(request.app.id, _given(request))
+        key = request.idempotency_key()
+        trigger = _trigger(request.app.id, _given(request), key)
         publications = [self._publisher.encode(event) for event in trigger.events]
         self._publisher.count(publications)
         if not trigger.info:
@@ -55,11 +56,12 @@ class Events:
 
     async def batch(self, request: SignedRequest) -> Reply:
         """`POST /batch_events`: up to ten events, each on one channel."""
+        key = request.idempotency_key(MAX_KEY - len("-9"))
         triggers: list[_Trigger] = []
         publications: list[Publication] = []
         for index, given in enumerate(_batch(request.json())):
             try:
-                trigger = _trigger(request.app.id, given)
+                trigger = _trigger(request.app.id, given, f"{key}-{index}" if key else "")
                 publications += [self._publisher.encode(event) for event in trigger.events]
             except (Refused, PublishRefused) as refused:
                 refused.reason = f"event {index} of the batch: {refused.reason}"
@@ -87,7 +89,8 @@ class Events:
             "channel": channel,
             "socket_id": request.parameter("socket_id"),
         }
-        publications = list(map(self._publisher.prepare, _trigger(request.app.id, given).events))
+        trigger = _trigger(request.app.id, given, request.idempotency_key())
+        publications = list(map(self._publisher.prepare, trigger.events))
         return Reply(202, b"{}", _receipt_headers(await self._publish(publications)))
 
     async def _publish(self, publications: Sequence[Publication]) -> list[Receipt]:
@@ -147,7 +150,8 @@ def _batch(body: dict[str, object]) -> list[dict[str, object]]:
     return batch
 
 
-def _trigger(app_id: str, given: dict[str, object]) -> _Trigger:
+def _trigger(app_id: str, given: dict[str, object], event_id: str) -> _Trigger:
+    """Read an event; ``event_id`` is what it is known by where it has no id of its own."""
     name, data, socket_id = given.get("name"), given.get("data"), given.get("socket_id")
     if not isinstance(name, str) or not name:
         raise Refused(400, "name must be the event's name")
@@ -164,7 +168,7 @@ def _trigger(app_id: str, given: dict[str, object]) -> _Trigger:
         raise Refused(400, f"an event goes to 1 to {MAX_CHANNELS_PER_TRIGGER} channels")
     if len(channels) > 1:
         channels = list(dict.fromkeys(channels))
-    events = [Event(app_id, channel, name, data, socket_id or "") for channel in channels]
+    events = [Event(app_id, channel, name, data, socket_id or "", event_id) for channel in channels]
     return _Trigger(events, attributes(given.get("info"), _INFO))
 
 

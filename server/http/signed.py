@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
@@ -13,6 +15,11 @@ from auth.apps import App, AppRegistry
 from server.http.answers import Refused
 
 MAX_BODY: Final = 1024 * 1024
+
+_IDEMPOTENCY_KEY: Final = (b"idempotency-key", b"x-idempotency-key")
+_PRINTABLE: Final = re.compile(rb"[!-~]+")
+MAX_KEY: Final = 128
+"""It becomes an event's id."""
 
 Query = list[tuple[str, str]]
 
@@ -26,10 +33,27 @@ class SignedRequest:
     """What stands in the path for a channel or a user, URL-decoded."""
     query: Query
     body: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    """As ASGI has them: names in lower case."""
 
     def parameter(self, name: str) -> str | None:
         """Return a parameter of the query; the last one where it is repeated."""
         return next((value for key, value in reversed(self.query) if key == name), None)
+
+    def idempotency_key(self, longest: int = MAX_KEY) -> str:
+        """Return what the sender knows this very request by; empty: it does not say."""
+        key: bytes | None = None
+        for name, value in self.headers:
+            if name in _IDEMPOTENCY_KEY:
+                if key is not None and key != value:
+                    raise Refused(400, "Idempotency-Key is given twice, and not alike")
+                key = value
+        if key is None:
+            return ""
+        if len(key) > longest or not _PRINTABLE.fullmatch(key):
+            reason = f"1 to {longest} printable ASCII characters without spaces"
+            raise Refused(400, f"Idempotency-Key has {reason} here")
+        return key.decode("ascii")
 
     def json(self) -> dict[str, object]:
         """Decode the body; refuses what is no JSON object."""
