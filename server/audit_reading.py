@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from redis.asyncio import Redis
 
-from server.audit import stream_name, told, told_id
+from server.audit import expanded, stream_name, told, told_id
 
 _PAGE: Final = 8
 """Entries that are read at once; each may have a thousand rows."""
@@ -64,6 +64,6 @@ def _rows(fields: Mapping[bytes, bytes]) -> list[AuditRow]:
     node = fields.get(b"node", b"").decode(errors="replace")
     return [
         {"time_ms": row["time_ms"], "node": node, **row}
-        for row in (rows if isinstance(rows, list) else ())
-        if isinstance(row, dict) and isinstance(row.get("time_ms"), int)
+        for each in (rows if isinstance(rows, list) else ())
+        if (row := expanded(each)) is not None
     ]

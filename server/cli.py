@@ -40,6 +40,7 @@ from server.revoke_cli import revoke
 from server.serving import bound_socket, serve
 from server.supervisor import supervise
 from server.tail import tail
+from server.trace_cli import trace
 from server.usage import (
     CONFIG,
     URL,
@@ -79,6 +80,7 @@ bellhop.add_command(contract)
 bellhop.add_command(history)
 bellhop.add_command(rejected)
 bellhop.add_command(revoke)
+bellhop.add_command(trace)
 bellhop.add_command(webhooks)
 
 

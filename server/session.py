@@ -222,15 +222,14 @@ class Session:
         """Learn that the wire is gone; ``code`` is the client's close code, if it sent one."""
         self._leave_all(goodbye=code == _GOING_AWAY)
         self.outbox.close()
-        ended_by, why = self._fault or (code, "the client left")
         by = "server" if self._fault else "client"
+        ended_by, why = self._fault or (code, "the client left")
         self._around.audit.ended(self, ended_by, why, by)
-        principal = self._connection.principal
         log.info(
             "connection.closed",
             socket_id=self.socket_id,
             app=self._connection.app.id,
-            sub=principal.sub if principal is not None else None,
+            sub=self.principal.sub if self.principal is not None else None,
             seconds=round(self._around.clock() - self._opened_at, 1),
             received=self._received,
             code=ended_by,
@@ -279,9 +278,7 @@ class Session:
                         self.fell_behind()
                 case Refuse(channel, status, reason):
                     self._around.audit.refused(self, effect)
-                    frame = frames.subscription_error(channel, status, reason)
-                    if not self.outbox.send(self._transport.encode(frame)):
-                        self.fell_behind()
+                    self._apply([Send(frames.subscription_error(channel, status, reason))])
                 case Replay(missed):
                     self.outbox.owe(b"".join(map(self._transport.encode, missed)))
                 case AskBackend():
@@ -358,8 +355,8 @@ class Session:
         if self._closed:
             return
         now = self._around.clock()
-        channel, subscription = effect.channel, effect.subscription
-        self._apply(self._connection.authorized(channel, subscription, verdict, now))
+        asked = (effect.channel, effect.subscription)
+        self._apply(self._connection.authorized(*asked, verdict, now))
         self._set_timer()
 
     def _sign_in(self, signed_in: SignedIn) -> None:

@@ -357,7 +357,9 @@ def test_audit_drops_and_counts_what_nobody_writes() -> None:
     for number in range(10_003):
         audit.note("n", number=number)
     assert len(audit.waiting) == 10_000
-    assert audit.waiting[-1]["number"] == 9_999
+    last = audit.waiting[-1]
+    assert isinstance(last, dict)
+    assert last["number"] == 9_999
     assert audit.counts["dropped"] == 3
 
 
