@@ -232,6 +232,24 @@ async def test_revocations_and_ended_connections_are_told_once(server: Server) -
     assert (found[2]["outcome"], found[2]["entrance"]) == ("revoked", "redis")
 
 
+async def test_revocation_that_every_node_hears_is_told_once(start_server: StartServer) -> None:
+    """Two nodes write what a backend publishes; one of them is the one that did it."""
+    first = await start_server()
+    second = await start_server(REDIS_URL=first.redis_url)
+    async with first.redis() as redis:
+        for sub in ("a", "b", "c"):
+            await redis.publish("bellhop:revoke", json.dumps({"sub": sub}))
+
+    def written() -> bool:
+        return all(len(node.log_events("revocation.written")) == 3 for node in (first, second))
+
+    await eventually(written)
+    # What waits is written as a node stops.
+    assert second.end() == 0
+    found = await until(first, "--kind", "revoke", enough=lambda found: len(found) >= 3)
+    assert sorted(row["value"] for row in found) == ["a", "b", "c"]
+
+
 async def test_signatures_for_clients_are_told(server: Server) -> None:
     """Whom the server has signed a channel for, and whom not."""
     hotel, sub = new_hotel(), f"guest-{uuid.uuid4().hex}"
