@@ -152,6 +152,8 @@ class Listener:
         for name, entry in list(self._names.items()):
             if not entry.wanted:
                 del self._names[name]
+                # It may have come and gone between two attempts to connect.
+                self._to_subscribe.pop(name, None)
                 continue
             entry.asked = entry.confirmed = False
             self._to_subscribe[name] = None

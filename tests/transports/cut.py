@@ -18,6 +18,8 @@ class Wire:
         self._cut = False
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
+        self.refused = 0
+        """Connections that were ended at once."""
 
     def cut(self) -> None:
         """End every connection, and each new one at once."""
@@ -44,6 +46,7 @@ class Wire:
 
     async def _connected(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         if self._cut:
+            self.refused += 1
             back.transport.abort()
             return
         far, there = await asyncio.open_connection("127.0.0.1", self._target)
