@@ -26,7 +26,7 @@ from server.broker.keys import Keys
 from server.broker.listener import Listener
 from server.broker.message import Publication
 from server.cancellation import raise_if_cancelled
-from server.errors import PublishRefused
+from server.errors import BrokerRefused, BrokerUnavailable, PublishRefused
 from server.lease import Lease
 from server.places import Places, new_mark
 from server.publisher import MAX_MESSAGE, Event, Publisher
@@ -35,6 +35,9 @@ from server.rejected import Rejected
 _MAX_UNPUBLISHED: Final = 10_000
 """Messages taken from Redis whose publication is under way."""
 _NAME: Final = "ingress"
+_AGAIN_S: Final = 0.1
+_KEPT_S: Final = 60.0
+"""How long what was taken waits for Redis to take it; after that it is refused."""
 _AT_ONCE: Final = 200
 _SOON_S: Final = 0.05
 _MARK_S: Final = 0.25
@@ -63,6 +66,15 @@ class _Message:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A message that is to go out."""
+
+    message: _Message
+    publication: Publication
+    at: float
+
+
 class Ingress:
     """Takes what backends publish into Redis."""
 
@@ -86,6 +98,8 @@ class Ingress:
         self._rejected = rejected
         self._knows_lease = False
         self._under_way = 0
+        self._waiting: deque[_Taken] = deque()
+        """What Redis did not take yet, in order of arrival; it is under way, too."""
         self._others = others
         self._places = Places()
         self._marks = f"{prefix}{_NAME}".encode()
@@ -131,6 +145,7 @@ class Ingress:
             tasks.create_task(self._keep_lease())
             tasks.create_task(self._catch_up())
             tasks.create_task(self._listener.run())
+            tasks.create_task(self._publish_again())
 
     async def leave(self) -> None:
         """Number nothing more, finish what is under way, and let another node go on at once."""
@@ -287,21 +302,41 @@ class Ingress:
         return True
 
     def _hand_over(self, message: _Message, publication: Publication) -> None:
-        future = self._publisher.publish(publication, "redis")
-        if future.done() and (error := future.exception()) is not None:
-            self._refuse(message, 503, str(error))
-            return
         self._handed += 1
         self._under_way += 1
-        future.add_done_callback(partial(self._done, message))
+        taken = _Taken(message, publication, asyncio.get_running_loop().time())
+        if self._waiting:
+            # What came before it goes out before it.
+            self._waiting.append(taken)
+        else:
+            self._publish(taken)
 
-    def _done(self, message: _Message, future: asyncio.Future[Receipt]) -> None:
-        self._under_way -= 1
-        if future.cancelled():
+    def _publish(self, taken: _Taken) -> None:
+        published = self._publisher.publish(taken.publication, "redis")
+        published.add_done_callback(partial(self._done, taken))
+
+    def _done(self, taken: _Taken, future: asyncio.Future[Receipt]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, BrokerUnavailable) and not isinstance(error, BrokerRefused):
+            # Whoever PUBLISHed has had its answer. Again is safe: the script knows the event's id.
+            self._waiting.append(taken)
             return
-        error = future.exception()
+        self._under_way -= 1
         if error is not None:
-            self._refuse(message, 503, str(error))
+            self._refuse(taken.message, 503, str(error))
+
+    async def _publish_again(self) -> None:
+        """Publish what Redis did not take, in order, when it answers again."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_AGAIN_S)
+            while self._waiting and loop.time() - self._waiting[0].at > _KEPT_S:
+                self._under_way -= 1
+                self._refuse(self._waiting.popleft().message, 503, "Redis did not answer in time")
+            if self._waiting and self._publisher.ready:
+                waiting, self._waiting = self._waiting, deque()
+                for taken in waiting:
+                    self._publish(taken)
 
     def _event(self, message: _Message, event_id: str) -> tuple[Event, str | None]:
         """Return the event, and the event id that it carries, if any."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.conftest import StartServer
 from tests.harness import Client, Server, eventually, new_hotel, room_updated
 
 CARD = "4111 1111 1111 1111"
@@ -184,3 +186,22 @@ async def test_rejected_messages_are_counted(server: Server) -> None:
     await server.publish(rooms, "{")
     await rejected(server, rooms)
     assert await count() == before + 1
+
+
+async def test_what_redis_does_not_take_at_once_goes_out_when_it_does(
+    start_server: StartServer,
+) -> None:
+    """Whoever PUBLISHes has its answer already: nothing is refused that can go out, in order."""
+    node, hotel = await start_server(), new_hotel()
+    rooms, numbers = f"{hotel}.rooms", [str(number) for number in range(60)]
+    async with node.staff(rooms, hotels=[hotel]) as client, node.redis() as redis:
+        for number in numbers:
+            body = room_updated(number, hotel=hotel)
+            body["meta"]["event_id"] = str(uuid.uuid4())
+            if number in {"0", "20", "40"}:
+                # The node still hears, but cannot ask.
+                await redis.client_kill_filter(_type="normal", skipme=True)
+            assert await redis.publish(f"bellhop:publish:{rooms}", json.dumps(body))
+        assert await room_numbers(client, len(numbers)) == numbers
+        await client.quiet()
+        assert await redis.xlen("bellhop:rejected") == 0
