@@ -116,7 +116,7 @@ class Resuming:
         self._ended: list[str] = []
         self._identities: dict[str, tuple[str, str]] = {}
         """(app's id, identity) of this node's connections that have a record."""
-        self._pasts: dict[tuple[str, str, str], asyncio.Future[dict[str, Heard]]] = {}
+        self._pasts: dict[tuple[str, str, str], asyncio.Future[dict[str, list[Heard]]]] = {}
         self._jobs: asyncio.Queue[Coroutine[Any, Any, None]] = asyncio.Queue()
         self.clock_ms = 0
         """What Redis' clock is ahead of this node's."""
@@ -207,24 +207,30 @@ class Resuming:
 
     async def _return(self, asking: Asking, identity: str) -> None:
         client = asking.client
-        heard = (await self._pasts_of(client, identity)).pop(asking.channel, None)
+        pasts = (await self._pasts_of(client, identity)).pop(asking.channel, [])
         now_ms = self._to_redis(time.time())
-        window_ms = self._history.seconds * 1000
-        if heard is None or (heard.taken and heard.since_ms < now_ms - window_ms):
+        lost = [heard for heard in pasts if not self._is_done_with(heard, now_ms)]
+        if not lost:
             self._begin(asking, identity)
             return
+        heard = min(lost, key=lambda each: each.since_ms)
         since = heard.since_ms
         self._note(asking, identity, since)
         carried = await self._carried(asking, since)
         known = Known(since, heard.number, heard.epoch)
         gap = self._history.gap_by_time(known, carried, now_ms)
-        if gap is not None or identity.startswith(EXCLUSIVE):
-            # Told once: the next return begins here.
-            self._records.forget(client.app_id, identity, heard.socket_id, [asking.channel])
-        else:
-            # Another tab of the same person may be the one that was lost.
-            self._records.note(client.app_id, identity, replace(heard, taken=True))
+        for each in lost:
+            if identity.startswith(EXCLUSIVE) or (gap is not None and each is heard):
+                # Told once: the next return begins here.
+                self._records.forget(client.app_id, identity, each.socket_id, [asking.channel])
+            else:
+                # Another tab of the same person may be the one that was lost.
+                self._records.note(client.app_id, identity, replace(each, taken=True))
         self._tell(asking, carried, gap, since_ms=since, exclude=heard.socket_id)
+
+    def _is_done_with(self, heard: Heard, now_ms: int) -> bool:
+        """Whether a lost subscription was taken up already, and is too old for anybody else."""
+        return heard.taken and heard.since_ms < now_ms - self._history.seconds * 1000
 
     def _begin(self, asking: Asking, identity: str) -> None:
         """Let a subscription begin that has no past."""
@@ -317,7 +323,7 @@ class Resuming:
 
     # --- predecessors ----------------------------------------------------------------------------
 
-    async def _pasts_of(self, client: Client, identity: str) -> dict[str, Heard]:
+    async def _pasts_of(self, client: Client, identity: str) -> dict[str, list[Heard]]:
         """Return what the connection may take up, by channel: found out once per connection."""
         key = client.socket_id, client.app_id, identity
         found = self._pasts.get(key)
@@ -332,12 +338,12 @@ class Resuming:
                 asyncio.get_running_loop().call_later(_KEPT_S, self._pasts.pop, key, None)
         return await found
 
-    async def _looked_up(self, client: Client, identity: str) -> dict[str, Heard]:
+    async def _looked_up(self, client: Client, identity: str) -> dict[str, list[Heard]]:
         record = await self._read(client.app_id, identity)
         others = [heard for heard in record.heard if heard.socket_id != client.socket_id]
         proofs = await self._proven(others, record, identity)
         self._prune(client.app_id, identity, record)
-        pasts: dict[str, Heard] = {}
+        pasts: dict[str, list[Heard]] = {}
         for heard in others:
             proven = proofs.get(heard.socket_id)
             if proven is None:
@@ -346,9 +352,7 @@ class Resuming:
             since = heard.since_ms
             if proven - _MARGIN_MS > heard.entered_ms:
                 since = max(since, proven - _MARGIN_MS)
-            before = pasts.get(heard.channel)
-            if before is None or since < before.since_ms:
-                pasts[heard.channel] = replace(heard, since_ms=since)
+            pasts.setdefault(heard.channel, []).append(replace(heard, since_ms=since))
         return pasts
 
     def _prune(self, app_id: str, identity: str, record: Record) -> None:
@@ -356,7 +360,7 @@ class Resuming:
         now_ms = self._to_redis(time.time())
         of_use = set()
         for heard in record.heard:
-            if heard.taken and heard.since_ms < now_ms - self._history.seconds * 1000:
+            if self._is_done_with(heard, now_ms):
                 self._records.forget(app_id, identity, heard.socket_id, [heard.channel])
             else:
                 of_use.add(heard.socket_id)
@@ -375,16 +379,15 @@ class Resuming:
                 proofs[heard.socket_id] = record.lost[heard.socket_id]
             else:
                 looking[heard.socket_id] = heard.node_id
-        probing = []
+        asked = [
+            socket_id
+            for socket_id, node_id in looking.items()
+            if self.probing.may_live(socket_id, node_id) and not identity.startswith(EXCLUSIVE)
+        ]
+        answers = await asyncio.gather(*map(self.probing.is_alive, asked))
+        alive = {socket_id for socket_id, lives in zip(asked, answers, strict=True) if lives}
         for socket_id, node_id in looking.items():
-            looks_open = self.probing.may_live(socket_id, node_id)
-            if looks_open and not identity.startswith(EXCLUSIVE):
-                probing.append(self.probing.is_alive(socket_id))
-            else:
-                probing.append(_no())
-        answers = await asyncio.gather(*probing)
-        for (socket_id, node_id), is_alive in zip(looking.items(), answers, strict=True):
-            if not is_alive:
+            if socket_id not in alive:
                 proofs[socket_id] = await self._proof(node_id, socket_id)
         return proofs
 
@@ -396,7 +399,3 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
             return await ask()
         except BrokerUnavailable:
             await asyncio.sleep(_RETRY_S)
-
-
-async def _no() -> bool:
-    return False

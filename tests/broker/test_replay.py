@@ -353,6 +353,24 @@ async def test_lost_tab_of_two_gets_what_it_missed(nodes: Nodes, place: Place) -
             assert place.gaps(after) == []
 
 
+async def test_loss_of_long_ago_does_not_hide_the_last_one(
+    start_server: StartServer, place: Place
+) -> None:
+    """What was taken up once is remembered for another tab; it stands before nothing newer."""
+    node = await start_server(**SETTINGS, BELLHOP_HISTORY_S="5")
+    device = Device(place, instance=None, claims={"jti": uuid.uuid4().hex})
+    async with device.subscribed(node) as first:
+        await dropped(node, first)
+    async with device.subscribed(node) as second:
+        # Until the first loss is older than the window, and something newer is proven.
+        await proves(second, 7)
+        await dropped(node, second)
+    await place.publish(node, 3)
+    async with device.subscribed(node) as third:
+        assert await place.last_of(third) == place.since(1)
+        assert place.gaps(third) == []
+
+
 async def test_renewed_token_is_the_same_device(nodes: Nodes, place: Place) -> None:
     """A fresh token has another `jti`; the client that brought it comes back with it."""
     device = Device(place, instance=None, claims={"jti": uuid.uuid4().hex})
