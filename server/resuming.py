@@ -184,6 +184,7 @@ class Resuming:
     async def _write(self) -> None:
         while True:
             await asyncio.sleep(_WRITE_S)
+            self._records.write_again()
             proofs, self._proofs = self._proofs, {}
             ended, self._ended = self._ended, []
             if proofs:

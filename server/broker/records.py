@@ -14,6 +14,7 @@ import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from server.broker.keys import Keys
@@ -21,6 +22,8 @@ from server.broker.pipe import Argument, Pipe
 
 _GATHER_S: Final = 0.002
 """For how long notes are gathered."""
+_MAX_UNWRITTEN: Final = 100_000
+"""Records whose changes may wait for Redis; of more, those that have waited longest are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,13 @@ class SessionRecords:
         self._node_id = node_id
         self._kept_s = kept_s
         self._changes: dict[str, _Changes] = {}
+        self._unwritten: dict[str, _Changes] = {}
+        """What Redis did not take."""
 
     def read(self, app_id: str, identity: str) -> asyncio.Future[Record]:
         """Return the record of an identity; may raise `BrokerUnavailable`."""
         key = self._key(app_id, identity)
-        changes = self._changes.pop(key, None)
+        changes = self._changes.pop(key, None) or self._unwritten.pop(key, None)
         if changes is not None:
             self._write(key, changes)
         return self._pipe.command(("HGETALL", key), _record)
@@ -118,27 +123,59 @@ class SessionRecords:
         command = ("HGET", self._keys.node(node_id, "proofs"), socket_id)
         return self._pipe.command(command, _proof)
 
-    def _changes_of(self, app_id: str, identity: str) -> _Changes:
-        if not self._changes:
-            asyncio.get_running_loop().call_later(_GATHER_S, self.write)
-        return self._changes.setdefault(self._key(app_id, identity), _Changes())
-
     def write(self) -> None:
         """Send at once what is gathered."""
         written, self._changes = self._changes, {}
         for key, changes in written.items():
             self._write(key, changes)
 
+    def write_again(self) -> None:
+        """Write what Redis did not take: without its note, a loss would not be known as one."""
+        if self._pipe.ready:
+            unwritten, self._unwritten = self._unwritten, {}
+            for key, changes in unwritten.items():
+                self._write(key, changes)
+
+    def _changes_of(self, app_id: str, identity: str) -> _Changes:
+        if not self._changes:
+            asyncio.get_running_loop().call_later(_GATHER_S, self.write)
+        key = self._key(app_id, identity)
+        changes = self._changes.get(key)
+        if changes is None:
+            # What was not written of it leaves with the rest, unless it is out of date.
+            changes = self._changes[key] = self._unwritten.pop(key, None) or _Changes()
+        return changes
+
     def _write(self, key: str, changes: _Changes) -> None:
         fields = changes.fields.items()
         kept = [part for field, value in fields if value is not None for part in (field, value)]
         gone = [field for field, value in fields if value is None]
+        commands: list[tuple[Argument, ...]] = []
         if kept:
-            self._send("HSET", key, *kept)
+            commands.append(("HSET", key, *kept))
         if changes.lasts:
-            self._send("EXPIRE", key, self._kept_s)
+            commands.append(("EXPIRE", key, self._kept_s))
         if gone:
-            self._send("HDEL", key, *gone)
+            commands.append(("HDEL", key, *gone))
+        for command in commands:
+            written = self._pipe.command(command, _nothing)
+            written.add_done_callback(partial(self._written, key, changes))
+
+    def _written(self, key: str, changes: _Changes, future: asyncio.Future[None]) -> None:
+        if future.cancelled() or future.exception() is None:
+            return
+        newer = self._changes.get(key)
+        if newer is not None:
+            newer.fields = {**changes.fields, **newer.fields}
+            newer.lasts = newer.lasts or changes.lasts
+            return
+        older = self._unwritten.pop(key, None)
+        if older is not None and older is not changes:
+            changes.fields = {**older.fields, **changes.fields}
+            changes.lasts = changes.lasts or older.lasts
+        elif len(self._unwritten) >= _MAX_UNWRITTEN:
+            del self._unwritten[next(iter(self._unwritten))]
+        self._unwritten[key] = changes
 
     def _key(self, app_id: str, identity: str) -> str:
         digest = hashlib.sha256(f"{app_id}\n{identity}".encode()).hexdigest()[:32]
