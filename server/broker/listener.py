@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError
 
 from server.cancellation import lost_while_sending, raise_if_cancelled
 
@@ -232,7 +232,13 @@ class Listener:
         loop = asyncio.get_running_loop()
         while True:
             for _ in range(_MESSAGES_PER_TURN):
-                answer = await connection.read_response(disable_decoding=True, timeout=math.inf)
+                try:
+                    answer = await connection.read_response(
+                        disable_decoding=True, timeout=math.inf, disconnect_on_error=False
+                    )
+                except BusyLoadingError:
+                    # Redis reads its file back, and passes on what is PUBLISHed already.
+                    answer = None
                 self._heard_at = loop.time()
                 if isinstance(answer, list):
                     self._take(answer)

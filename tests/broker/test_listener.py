@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from server.broker.listener import Listener
 from server.broker.redis import connect
+from tests.chaos.valkey import running_valkey
 from tests.harness import Server, eventually
 from tests.transports.cut import wire_to
 
@@ -35,3 +41,45 @@ async def test_what_was_wanted_only_during_an_outage_is_forgotten(server: Server
         with contextlib.suppress(asyncio.CancelledError):
             await running
         await redis.aclose()
+
+
+async def test_redis_that_reads_its_file_back_is_listened_to(tmp_path: Path) -> None:
+    """It takes PUBLISHes meanwhile, though it refuses all else: who hangs up would miss them."""
+    heard: list[bytes] = []
+    lost: list[float] = []
+    sent: list[bytes] = []
+    async with running_valkey(tmp_path / "valkey") as valkey:
+        redis = connect(valkey.url)
+        async with redis.pipeline(transaction=False) as pipeline:
+            for number in range(6_000):
+                pipeline.set(f"key {number}", "")
+            await pipeline.execute()
+        valkey.end(signal.SIGTERM)
+        valkey.spawn("--key-load-delay", "500")
+        listener = Listener(
+            redis.connection_pool,
+            on_message=lambda _name, data: heard.append(data),
+            on_confirmed=lambda _name: None,
+            patterns=(b"news:*",),
+            on_lost=lost.append,
+        )
+        running = asyncio.create_task(listener.run())
+        while not await answers(redis):
+            data = str(len(sent)).encode()
+            with contextlib.suppress(RedisError):
+                if await redis.publish("news:1", data):
+                    sent.append(data)
+        await eventually(lambda: heard == sent)
+        assert sent
+        assert not lost
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await redis.aclose()
+
+
+async def answers(redis: Redis) -> bool:
+    """Whether Redis is done with its file."""
+    with contextlib.suppress(RedisError):
+        return bool(await redis.ping())
+    return False

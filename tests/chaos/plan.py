@@ -115,7 +115,6 @@ NODES: Final = 3
 PING_S: Final = 1
 _GUESTS_EVERY: Final = 7
 _LEAVES_EVERY, _AWAY_EVERY = 17, 13
-_CHATS: Final = 4
 
 
 class Plan:
@@ -135,16 +134,14 @@ class Plan:
             yield Channel(f"{hotel}.rooms", Feed.ROOMS, hotel)
             yield Channel(f"{hotel}.room-bookings", Feed.BOOKINGS, hotel)
             yield Channel(f"staff-hotel-{number + 1}", Feed.STAFF, hotel)
+            chat = f"staff-chat-conversation-{number + 1}"
+            yield Channel(chat, Feed.CHAT, hotel, str(number + 1))
         for number in range(0, self.size.clients, _GUESTS_EVERY):
             booking = f"B-{number}"
             hotel = self.hotels[number % len(self.hotels)]
             # Some speak of the feed by its older name.
             name = f"private-guest-booking.{booking}" if number % 2 else f"guest-booking-{booking}"
             yield Channel(name, Feed.GUEST, hotel, booking)
-        for number in range(_CHATS):
-            hotel = self.hotels[number % len(self.hotels)]
-            name = f"staff-chat-conversation-{number}"
-            yield Channel(name, Feed.CHAT, hotel, str(number))
         for number in range(self.size.plain):
             yield Channel(f"news-{number}", Feed.PLAIN)
 
@@ -179,8 +176,8 @@ class Plan:
             claims["hotels"] = [self.hotels[hotel]]
             sub = f"guest-{who}"
         elif who % 5 == 0:
-            claims["conversations"] = [str(who % _CHATS)]
-            channels.append(f"staff-chat-conversation-{who % _CHATS}")
+            claims["conversations"] = [str(hotel + 1)]
+            channels.append(f"staff-chat-conversation-{hotel + 1}")
         patient = self.size.patient and who % 2 == 0
         return Person(
             who, identity, part, tuple(channels), tuple(rosters), claims, patient, sub=sub

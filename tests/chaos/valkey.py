@@ -35,16 +35,18 @@ class Valkey:
 
     async def start(self) -> None:
         """Start it with what is in its file, and await that it answers."""
-        self._spawn()
+        self.spawn()
         await eventually(self._answers)
 
-    def _spawn(self) -> None:
+    def spawn(self, *options: str) -> None:
+        """Start it; it may have to read its file before it answers."""
         with (self._folder / "valkey.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     *(str(get_binary_path()), "--bind", "127.0.0.1", "--port", str(self.port)),
                     *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
                     *("--dir", str(self._folder), "--loglevel", "notice"),
+                    *options,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
