@@ -13,7 +13,7 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
@@ -201,18 +201,6 @@ class Publishing:
             return True
         finally:
             self._libraries.put(library)
-
-
-@contextlib.asynccontextmanager
-async def publishing(backend: Publishing) -> AsyncIterator[Publishing]:
-    """Run a backend around the body."""
-    running = asyncio.create_task(backend.run())
-    try:
-        yield backend
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
 
 
 def _event(channel: Channel, event: Event) -> tuple[str, dict[str, Any]]:

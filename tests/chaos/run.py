@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.chaos.flock import Flock, Pyshers
 from tests.chaos.ledger import Ledger, Verdict
 from tests.chaos.links import Balancer, links
 from tests.chaos.plan import NODES, PING_S, Plan, Size
-from tests.chaos.publishing import Entrance, Publishing, publishing
+from tests.chaos.publishing import Entrance, Publishing
 from tests.chaos.valkey import Valkey, running_valkey
 from tests.chaos.weather import Weather
 from tests.harness import APP_ID, Server, ended, eventually, make_server
@@ -63,7 +63,7 @@ async def run(size: Size, folder: Path, seed: int) -> Outcome:
         valkey = await stack.enter_async_context(running_valkey(folder / "valkey"))
         nodes = await stack.enter_async_context(_nodes(size, folder, valkey))
         balancer = Balancer([node.port for node in nodes])
-        await stack.enter_async_context(_running(balancer))
+        await stack.enter_async_context(_running(balancer.run()))
         count = size.clients + size.pyshers + 1
         ways = await stack.enter_async_context(links(balancer, count))
         flock = Flock(plan.people, ways[: size.clients], ledger)
@@ -74,7 +74,7 @@ async def run(size: Size, folder: Path, seed: int) -> Outcome:
         backend = Publishing(
             valkey.url, ways[-1].port, list(plan.channels.values()), random, ledger.born
         )
-        await stack.enter_async_context(publishing(backend))
+        await stack.enter_async_context(_running(backend.run()))
         others = ways[size.clients :]
         weather = Weather(
             size, random, nodes=nodes, valkey=valkey, flock=flock, backend=backend, others=others
@@ -119,14 +119,12 @@ async def _nodes(size: Size, folder: Path, valkey: Valkey) -> AsyncIterator[list
 
 
 @contextlib.asynccontextmanager
-async def _running(balancer: Balancer) -> AsyncIterator[None]:
-    running = asyncio.create_task(balancer.run())
-    try:
+async def _running(part: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a part around the body, which ends when the part fails."""
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(part)
         yield
-    finally:
         running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
 
 
 async def _wrong_rosters(flock: Flock, nodes: list[Server]) -> list[str]:
