@@ -140,17 +140,18 @@ class Weather:
         await self._all_ready()
 
     async def _kill_redis_and_node(self) -> None:
-        """A node dies while Redis is away: what it knew is gone."""
+        """A node dies while Redis is away: what it had not written there is gone."""
         node = next(self._turns)
         self.counts["Redis killed"] += 1
         await asyncio.to_thread(self._valkey.end, signal.SIGKILL)
+        self._kill(node)
         await self._pause()
         await self._valkey.start()
-        await self._all_ready()
-        self._kill(node)
         await self._start(node)
+        await self._all_ready()
 
     async def _all_ready(self) -> None:
+        # What is PUBLISHed while but one node hears is lost with that one.
         await asyncio.gather(*(node.wait_until_ready() for node in self._nodes))
 
     # --- links -----------------------------------------------------------------------------------
