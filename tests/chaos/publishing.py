@@ -13,7 +13,7 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
@@ -36,6 +36,8 @@ PUBLISH_WITHOUT_ID: Final = False
 """Whether events without an id of their own are PUBLISHed too. One node takes those; when it dies,
 nobody knows whether it had taken the last of them."""
 _AGAIN_S: Final = 0.1
+_PATIENCE_S: Final = 15.0
+"""Longer than any timeout of the libraries themselves."""
 _AT_ONCE: Final = 8
 """Requests by HTTP that are under way at the same time."""
 
@@ -165,7 +167,7 @@ class Publishing:
             name, body = _event(lane.channel, event)
             event.tried_ms = round(time.time() * 1000)
             self._born(event)
-            while not await publish(lane.channel, name, body):
+            while not await _in_time(publish(lane.channel, name, body)):
                 self.retries += 1
                 await asyncio.sleep(_AGAIN_S)
             event.taken_ms = round(time.time() * 1000)
@@ -201,6 +203,14 @@ class Publishing:
             return True
         finally:
             self._libraries.put(library)
+
+
+async def _in_time(published: Awaitable[bool]) -> bool:
+    """Return whether an event was taken; no answer is no."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            return await published
+    return False
 
 
 def _event(channel: Channel, event: Event) -> tuple[str, dict[str, Any]]:
