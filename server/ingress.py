@@ -13,7 +13,6 @@ import re
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Protocol
 
 import orjson
@@ -21,12 +20,11 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from server.broker.interface import Receipt
 from server.broker.keys import Keys
 from server.broker.listener import Listener
-from server.broker.message import Publication
 from server.cancellation import raise_if_cancelled
-from server.errors import BrokerRefused, BrokerUnavailable, PublishRefused
+from server.errors import PublishRefused
+from server.handover import Handover
 from server.lease import Lease
 from server.places import Places, new_mark
 from server.publisher import MAX_MESSAGE, Event, Publisher
@@ -35,9 +33,6 @@ from server.rejected import Rejected
 _MAX_UNPUBLISHED: Final = 10_000
 """Messages taken from Redis whose publication is under way."""
 _NAME: Final = "ingress"
-_AGAIN_S: Final = 0.1
-_KEPT_S: Final = 60.0
-"""How long what was taken waits for Redis to take it; after that it is refused."""
 _AT_ONCE: Final = 200
 _SOON_S: Final = 0.05
 _MARK_S: Final = 0.25
@@ -66,15 +61,6 @@ class _Message:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """A message that is to go out."""
-
-    message: _Message
-    publication: Publication
-    at: float
-
-
 class Ingress:
     """Takes what backends publish into Redis."""
 
@@ -97,9 +83,6 @@ class Ingress:
         self._publisher = publisher
         self._rejected = rejected
         self._knows_lease = False
-        self._under_way = 0
-        self._waiting: deque[_Taken] = deque()
-        """What Redis did not take yet, in order of arrival; it is under way, too."""
         self._others = others
         self._places = Places()
         self._marks = f"{prefix}{_NAME}".encode()
@@ -111,7 +94,7 @@ class Ingress:
         self._live = False
         """Whether what comes is published at once: nothing kept stands before it."""
         self._heard_mark = asyncio.Event()
-        self._handed = 0
+        self._handover = Handover(publisher, self._refuse)
         self._own_marks: deque[tuple[str, int]] = deque(maxlen=_MOST_MARKS)
         """Marks that came back while live, and how many messages had been handed over."""
         self._settled = ""
@@ -145,15 +128,15 @@ class Ingress:
             tasks.create_task(self._keep_lease())
             tasks.create_task(self._catch_up())
             tasks.create_task(self._listener.run())
-            tasks.create_task(self._publish_again())
+            tasks.create_task(self._handover.run())
 
     async def leave(self) -> None:
         """Number nothing more, finish what is under way, and let another node go on at once."""
         self._leaving, self._live = True, False
-        handed = self._handed
+        handed = self._handover.handed
         with suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_S):
-                while self._handed - self._under_way < handed:  # noqa: ASYNC110  it happens once in a node's life
+                while self._handover.settled < handed:  # noqa: ASYNC110  it happens once in a node's life
                     await asyncio.sleep(_SOON_S)
         await self._lease.release()
 
@@ -203,7 +186,7 @@ class Ingress:
                 # Redis takes what we say, and we do not hear it.
                 self._deaf()
             return
-        settled = self._handed - self._under_way
+        settled = self._handover.settled
         while self._own_marks and self._own_marks[0][1] <= settled:
             self._settled, _ = self._own_marks.popleft()
         self._sent, self._sent_at = new_mark(), now
@@ -220,7 +203,7 @@ class Ingress:
             return
         self._sent, self._hears = "", True
         if self._live:
-            self._own_marks.append((mark, self._handed))
+            self._own_marks.append((mark, self._handover.handed))
         else:
             self._heard_mark.set()
 
@@ -241,14 +224,14 @@ class Ingress:
                 log.info("ingress.taken_over", messages=len(self._places))
             while not self._live and self._hears and self._lease.held and not self._leaving:
                 for _ in range(_AT_ONCE):
-                    if self._under_way >= _MAX_UNPUBLISHED // 2:
+                    if self._handover.under_way >= _MAX_UNPUBLISHED // 2:
                         break
                     heard = self._places.take()
                     if heard is None:
                         self._live = self._places.complete = True
                         break
                     self._try(*heard, final=True)
-                await asyncio.sleep(0 if self._under_way < _AT_ONCE else _SOON_S / 10)
+                await asyncio.sleep(0 if self._handover.under_way < _AT_ONCE else _SOON_S / 10)
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -282,13 +265,13 @@ class Ingress:
             event, own_id = self._event(message, event_id)
             if own_id is None and not final:
                 return False
-            if self._under_way >= _MAX_UNPUBLISHED:
+            if self._handover.under_way >= _MAX_UNPUBLISHED:
                 # Redis has no back-pressure towards a publisher; what cannot be held is refused.
                 raise PublishRefused(503, "too many events wait to be published")
             publication = self._publisher.prepare(event)
             if publication.event_id != own_id and not final:
                 return False
-            self._hand_over(message, publication)
+            self._handover.put(message, publication)
         except PublishRefused as refused:
             if final:
                 self._refuse(message, refused.status, refused.reason)
@@ -300,43 +283,6 @@ class Ingress:
                 self._refuse(message, 500, "the server failed on this message")
             return final
         return True
-
-    def _hand_over(self, message: _Message, publication: Publication) -> None:
-        self._handed += 1
-        self._under_way += 1
-        taken = _Taken(message, publication, asyncio.get_running_loop().time())
-        if self._waiting:
-            # What came before it goes out before it.
-            self._waiting.append(taken)
-        else:
-            self._publish(taken)
-
-    def _publish(self, taken: _Taken) -> None:
-        published = self._publisher.publish(taken.publication, "redis")
-        published.add_done_callback(partial(self._done, taken))
-
-    def _done(self, taken: _Taken, future: asyncio.Future[Receipt]) -> None:
-        error = None if future.cancelled() else future.exception()
-        if isinstance(error, BrokerUnavailable) and not isinstance(error, BrokerRefused):
-            # Whoever PUBLISHed has had its answer. Again is safe: the script knows the event's id.
-            self._waiting.append(taken)
-            return
-        self._under_way -= 1
-        if error is not None:
-            self._refuse(taken.message, 503, str(error))
-
-    async def _publish_again(self) -> None:
-        """Publish what Redis did not take, in order, when it answers again."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(_AGAIN_S)
-            while self._waiting and loop.time() - self._waiting[0].at > _KEPT_S:
-                self._under_way -= 1
-                self._refuse(self._waiting.popleft().message, 503, "Redis did not answer in time")
-            if self._waiting and self._publisher.ready:
-                waiting, self._waiting = self._waiting, deque()
-                for taken in waiting:
-                    self._publish(taken)
 
     def _event(self, message: _Message, event_id: str) -> tuple[Event, str | None]:
         """Return the event, and the event id that it carries, if any."""

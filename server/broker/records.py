@@ -143,7 +143,7 @@ class SessionRecords:
         changes = self._changes.get(key)
         if changes is None:
             # What was not written of it leaves with the rest, unless it is out of date.
-            changes = self._changes[key] = self._unwritten.pop(key, None) or _Changes()
+            changes = self._changes[key] = self._unwritten.pop(key, _Changes())
         return changes
 
     def _write(self, key: str, changes: _Changes) -> None:
