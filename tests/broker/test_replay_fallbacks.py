@@ -40,7 +40,11 @@ async def test_stock_pusher_js_shows_every_event(
         try:
             # A second death within one page makes pusher-js give a streaming transport up.
             await client.until("event", event=UPDATED)
+            wire.hold_up()
+            # Between two polls nobody would notice.
+            await eventually(lambda: wire.held)
             wire.cut()
+            wire.let_go()
             wire.mend()
             await client.until("event", channel=place.channel, event=SUCCEEDED)
         finally:

@@ -18,6 +18,8 @@ class Wire:
         self._cut = False
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
+        self.held = 0
+        """Pieces that are kept, of all connections."""
         self.refused = 0
         """Connections that were ended at once."""
 
@@ -61,6 +63,11 @@ class Wire:
                 self._writers.discard(writer)
                 writer.transport.abort()
 
+    async def _passage(self) -> None:
+        self.held += 1
+        await self._open.wait()
+        self.held -= 1
+
     async def _ask(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listens: asyncio.Event
     ) -> None:
@@ -68,7 +75,7 @@ class Wire:
             while data := await reader.read(65_536):
                 if b"SUBSCRIBE" in data:
                     listens.set()
-                await self._open.wait()
+                await self._passage()
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()
@@ -78,7 +85,7 @@ class Wire:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                await self._open.wait()
+                await self._passage()
                 if listens.is_set():
                     await self._bus_open.wait()
                 writer.write(data)
