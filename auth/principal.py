@@ -282,8 +282,14 @@ def _kind(value: object, name: str) -> Kind:
     return kind
 
 
+# A frozenset of nothing takes 216 bytes, each time.
+_NO_ROLES: Final[frozenset[Role]] = frozenset()
+_NO_SCOPES: Final[frozenset[GuestScope]] = frozenset()
+_NO_CONVERSATIONS: Final[frozenset[str]] = frozenset()
+
+
 def _roles(value: object, name: str) -> frozenset[Role]:
-    return frozenset() if value is None else _known(value, f'claim "{name}"', _ROLES)
+    return _NO_ROLES if value is None else _known(value, f'claim "{name}"', _ROLES)
 
 
 def _known(value: object, what: str, table: Mapping[str, _Name]) -> frozenset[_Name]:
@@ -293,12 +299,18 @@ def _known(value: object, what: str, table: Mapping[str, _Name]) -> frozenset[_N
             raise AuthError(f"{what} must hold strings")
         if entry in table:
             found.add(table[entry])
-    return frozenset(found)
+    return _shared(frozenset(found))
+
+
+@cache
+def _shared(names: frozenset[_Name]) -> frozenset[_Name]:
+    """Return the one that stands for all that are equal: every connection holds some."""
+    return names
 
 
 def _scopes(value: object, name: str) -> frozenset[GuestScope]:
     if value is None:
-        return frozenset()
+        return _NO_SCOPES
     # OAuth writes the claim of this name as one string of words (RFC 8693 section 4.2).
     words = value.split(" ") if isinstance(value, str) else value
     return _known(words, f'claim "{name}"', _SCOPES)
@@ -306,7 +318,7 @@ def _scopes(value: object, name: str) -> frozenset[GuestScope]:
 
 def _conversations(value: object, name: str) -> frozenset[str]:
     if value is None:
-        return frozenset()
+        return _NO_CONVERSATIONS
     entries = values.items(value, f'claim "{name}"', MAX_CONVERSATIONS)
     return frozenset(values.identifier(entry, f'an entry of claim "{name}"') for entry in entries)
 

@@ -85,7 +85,8 @@ class Audit:
         for name, value in fields.items():
             if isinstance(value, str):
                 if value:
-                    row[name] = told(value)
+                    # Socket ids are our own, and no two are alike.
+                    row[name] = value if name == "socket_id" else told(value)
             elif value is not None:
                 row[name] = value
         self._put(row)

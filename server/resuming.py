@@ -23,6 +23,7 @@ from server.broker.records import Heard, Record, SessionRecords
 from server.channels import frame_for
 from server.errors import BrokerUnavailable
 from server.history import Carried, ChannelHistory, Known
+from server.pasts import KEPT_S, Pasts
 from server.probing import Probed, Probing
 from server.protocol.commands import Resume
 from server.protocol.identity import EXCLUSIVE
@@ -32,8 +33,6 @@ _WRITE_S: Final = 2.0
 """Seconds between two writings of proofs."""
 _MARGIN_MS: Final = 1_000
 _RETRY_S: Final = 0.25
-_KEPT_S: Final = 120.0
-"""How long it is remembered what a connection may take up."""
 T = TypeVar("T")
 _LOST_EPOCH: Final = "lost"
 """No channel's: stands for one that Redis has forgotten."""
@@ -116,7 +115,7 @@ class Resuming:
         self._ended: list[str] = []
         self._identities: dict[str, tuple[str, str]] = {}
         """(app's id, identity) of this node's connections that have a record."""
-        self._pasts: dict[tuple[str, str, str], asyncio.Future[dict[str, list[Heard]]]] = {}
+        self._pasts = Pasts()
         self._jobs: asyncio.Queue[Coroutine[Any, Any, None]] = asyncio.Queue()
         self.clock_ms = 0
         """What Redis' clock is ahead of this node's."""
@@ -134,8 +133,8 @@ class Resuming:
         elif identity is None:
             asking.told.told(Past())
         else:
-            pasts = self._pasts.get((asking.client.socket_id, asking.client.app_id, identity))
-            if pasts is not None and pasts.done() and asking.channel not in pasts.result():
+            past = self._pasts.known((asking.client.socket_id, identity))
+            if past is not None and asking.channel not in past:
                 self._begin(asking, identity)
             else:
                 self._start(self._return(asking, identity))
@@ -175,6 +174,7 @@ class Resuming:
         """Look up pasts and write proofs, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._write())
+            tasks.create_task(self._age())
             while True:
                 tasks.create_task(await self._jobs.get())
 
@@ -192,6 +192,11 @@ class Resuming:
             if ended:
                 self._records.drop_proofs(ended)
 
+    async def _age(self) -> None:
+        while True:
+            await asyncio.sleep(KEPT_S)
+            self._pasts.age()
+
     def _to_redis(self, at: float) -> int:
         return round(at * 1000) + self.clock_ms
 
@@ -208,9 +213,12 @@ class Resuming:
 
     async def _return(self, asking: Asking, identity: str) -> None:
         client = asking.client
-        pasts = (await self._pasts_of(client, identity)).pop(asking.channel, [])
+        past = await self._pasts.of(
+            (client.socket_id, identity), lambda: self._looked_up(client, identity)
+        )
         now_ms = self._to_redis(time.time())
-        lost = [heard for heard in pasts if not self._is_done_with(heard, now_ms)]
+        found = past.pop(asking.channel, [])
+        lost = [heard for heard in found if not self._is_done_with(heard, now_ms)]
         if not lost:
             self._begin(asking, identity)
             return
@@ -324,22 +332,8 @@ class Resuming:
 
     # --- predecessors ----------------------------------------------------------------------------
 
-    async def _pasts_of(self, client: Client, identity: str) -> dict[str, list[Heard]]:
-        """Return what the connection may take up, by channel: found out once per connection."""
-        key = client.socket_id, client.app_id, identity
-        found = self._pasts.get(key)
-        if found is None:
-            found = self._pasts[key] = asyncio.get_running_loop().create_future()
-            try:
-                found.set_result(await self._looked_up(client, identity))
-            except BaseException:
-                found.cancel()
-                raise
-            finally:
-                asyncio.get_running_loop().call_later(_KEPT_S, self._pasts.pop, key, None)
-        return await found
-
     async def _looked_up(self, client: Client, identity: str) -> dict[str, list[Heard]]:
+        """Find out what a connection may take up, by channel."""
         record = await self._read(client.app_id, identity)
         others = [heard for heard in record.heard if heard.socket_id != client.socket_id]
         proofs = await self._proven(others, record, identity)
