@@ -51,7 +51,7 @@ test: setup browser check
 
 test-long: setup browser java
 	CHROMIUM="$$(sh tests/browser/install_chromium.sh)" $(WITH_VENV) \
-	  $(BIN)/python -m pytest -m "long or not long" --timeout=1800 $(ARGS)
+	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) --numprocesses=2 -m "long or not long" --timeout=1800 $(ARGS)
 
 # The table is what such a run saw; it is committed, and `make test` holds its versions to the pins.
 compatibility: setup browser java
