@@ -251,7 +251,7 @@ def test_access_needs_only_one_of_the_roles() -> None:
     assert decide(staff("grand", roles=["admin"]), match) == Refusal(403, needed)
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(
     oracle.claims(),
     st.sampled_from(oracle.CHANNELS),
@@ -273,7 +273,7 @@ def test_access_with_roles_is_that_of_a_token_without_the_other_hotels(
         assert grant.view_for(hotel) == oracle.view(claims, channel, hotel)
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(oracle.claims(), st.sampled_from(oracle.CHANNELS))
 def test_access_agrees_with_the_rules_read_a_second_time(
     claims: dict[str, Any], channel: str

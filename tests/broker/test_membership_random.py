@@ -373,7 +373,7 @@ def test_rosters_and_counts_are_their_models(shared_server: Server) -> None:
     try:
         run_state_machine_as_test(
             cast("type[Members]", lambda: Members(ground)),
-            settings=settings(max_examples=60, stateful_step_count=30),
+            settings=settings(max_examples=35, stateful_step_count=30),
         )
     finally:
         ground.end()

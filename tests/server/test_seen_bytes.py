@@ -305,7 +305,7 @@ class Telling:
                 listener.hear(said, where)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(stories())
 def test_socket_gets_what_its_holder_may_see_and_nothing_else(story: Story) -> None:
     """Every marker on a wire is one that its holder may see, and none of those is missing."""

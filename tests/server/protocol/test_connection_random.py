@@ -279,7 +279,7 @@ def expected(claims: oracle.Claims, channel: str) -> dict[str, str | None]:
     return {hotel: oracle.view(claims, channel, hotel) for hotel in HOTELS}
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(
     conversations(),
     st.none() | oracle.claims("12"),
