@@ -204,6 +204,10 @@ class Hub:
             return []
         return [subscriber for group in channel.groups.values() for subscriber in group.values()]
 
+    def needs(self, key: Key) -> bool:
+        """Whether anybody here has to do with a channel."""
+        return key in self._channels
+
     @property
     def channel_count(self) -> int:
         """How many channels this node has subscribers for."""

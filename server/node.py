@@ -29,6 +29,7 @@ from server.http.api import Api
 from server.http.auth import ClientAuth
 from server.http.health import Health
 from server.http.past import PastEvents
+from server.http.stream import EventStreams
 from server.hub import Hub
 from server.ingress import Ingress
 from server.intake import Intake
@@ -45,8 +46,10 @@ from server.resuming import Resuming
 from server.revoking import Revoking
 from server.session_audit import SessionAudit
 from server.surroundings import Surroundings
+from server.taps import Taps
 from server.transports.admission import Admission
 from server.transports.door import Door, cookie_token
+from server.transports.http import CONNECTION
 from server.transports.proxies import TrustedProxies
 from server.transports.sockjs import SockJs
 from server.transports.websocket import join
@@ -122,14 +125,23 @@ class Node:
         kept = History(history.seconds, history.events, history.dedupe_s, history.session_s)
         self._broker = RedisBroker(self._redis, prefix, kept, self._node_id)
         self._repairing = Repairing(self._broker.history)
+        self._taps = Taps(self._broker)
         self.hub = Hub(
-            self._broker,
+            self._taps,
             join=join,
             defer=asyncio.get_running_loop().call_soon,
             stir=self._stir,
             repair=self._repairing.ask,
         )
         self._repairing.bring_to(self.hub)
+        self._taps.bring_to(self.hub)
+        self._streams = EventStreams(
+            self._taps,
+            self._broker.history,
+            self.parts.contract,
+            serves_unlisted=self.parts.serves_unlisted,
+            connection=CONNECTION,
+        )
         self._revoking = Revoking(
             self._redis,
             Keys(prefix),
@@ -146,7 +158,7 @@ class Node:
             tell=self._broker.tell_nodes,
         )
         self._orders = Orders(self.hub, self._revoking, self._resuming)
-        self._broker.bring_to(self.hub, self._orders)
+        self._broker.bring_to(self._taps, self._orders)
 
     def _gather(self) -> None:
         """Wire who is here, what is told to the other nodes and to backends."""
@@ -206,13 +218,15 @@ class Node:
 
     async def drain(self) -> None:
         """Send the clients to other nodes; new ones are turned away at the door."""
-        self.door.draining = True
+        self.door.draining = self._streams.draining = True
         self._broker.tell_nodes({"draining": self._node_id})
         await self._draining.drain()
+        self._streams.end()
 
     def hurry(self) -> None:
         """Send all clients away at once."""
         self._draining.hurry()
+        self._streams.end()
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """Return what must run beside the server."""
@@ -269,6 +283,7 @@ class Node:
             occupancy=occupancy,
             revoking=self._revoking,
             past=PastEvents(self._broker.history),
+            streams=self._streams,
             audit=self._audit,
             otherwise=self._over_http,
         )

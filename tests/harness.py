@@ -48,6 +48,20 @@ def _encoded(body: Any) -> bytes:
     return json.dumps(body).encode()
 
 
+def signed_query(
+    method: str, path: str, body: bytes, params: Mapping[str, str], secret: str = APP_SECRET
+) -> dict[str, str]:
+    """Return a request's query with the app's signature."""
+    query = {"auth_key": APP_KEY, "auth_timestamp": str(int(time.time())), **params}
+    query = {"auth_version": "1.0", **query}
+    if body:
+        query.setdefault("body_md5", hashlib.md5(body, usedforsecurity=False).hexdigest())
+    text = "&".join(f"{name}={query[name]}" for name in sorted(query))
+    message = f"{method}\n{path}\n{text}".encode()
+    query["auth_signature"] = hmac.new(secret.encode(), message, "sha256").hexdigest()
+    return query
+
+
 _PORTS: Final = iter(random.Random().sample(range(10_000, 32_000, 2), 11_000))
 """Below those that systems give to outgoing connections, each offered once to this process."""
 
@@ -247,13 +261,7 @@ class Server:
 
         """
         given = body if isinstance(body, bytes) else b"" if body is None else _encoded(body)
-        query = {"auth_key": APP_KEY, "auth_timestamp": str(int(time.time())), **(params or {})}
-        query = {"auth_version": "1.0", **query}
-        if given:
-            query.setdefault("body_md5", hashlib.md5(given, usedforsecurity=False).hexdigest())
-        text = "&".join(f"{name}={query[name]}" for name in sorted(query))
-        message = f"{method}\n{signed_path or path}\n{text}".encode()
-        query["auth_signature"] = hmac.new(secret.encode(), message, "sha256").hexdigest()
+        query = signed_query(method, signed_path or path, given, params or {}, secret)
         sent = {
             name: value for name, value in {**query, **(after or {})}.items() if value is not None
         }

@@ -33,10 +33,11 @@ from server.http.signed import (
     signing_app,
     whole_body,
 )
+from server.http.stream import EventStreams, Stream
 from server.publisher import Publisher
 from server.revoking import Revoking
 
-Endpoint = Callable[[SignedRequest], Awaitable[Reply]]
+Endpoint = Callable[[SignedRequest], Awaitable[Reply | Stream]]
 Shape = tuple[str | None, ...]
 """A path's parts; `None` where a name stands."""
 
@@ -54,6 +55,7 @@ class Api:
         occupancy: Occupancy,
         revoking: Revoking,
         past: PastEvents,
+        streams: EventStreams,
         audit: Audit | None = None,
         otherwise: ASGIApp,
         clock: Callable[[], float] = time.time,
@@ -76,6 +78,7 @@ class Api:
                 "POST": events.trigger_on_channel,
                 "GET": past.events,
             },
+            ("apps", None, "channels", None, "stream"): {"GET": streams.open},
             ("apps", None, "connections"): {"GET": channels.connections},
             ("apps", None, "revocations"): {"POST": revocations.revoke},
             ("apps", None, "users", None, "terminate_connections"): terminate,
@@ -88,6 +91,7 @@ class Api:
         if scope["type"] != "http" or not scope["raw_path"].startswith(_PREFIXES):
             await self._otherwise(scope, receive, send)
             return
+        answer: Reply | Stream
         try:
             answer = await self._answer(scope, receive)
         except Disconnected:
@@ -107,7 +111,10 @@ class Api:
             )
         except BrokerUnavailable as error:
             answer = reply({"error": str(error)}, 503)
-        await answer.send(send)
+        if isinstance(answer, Stream):
+            await answer.pour(scope, receive, send)
+        else:
+            await answer.send(send)
 
     def _note(
         self, scope: Scope, status: int, reason: str, whose: Sequence[dict[str, str]] = ()
@@ -122,7 +129,7 @@ class Api:
                 what, status, reason, known=known, app=app_id, entrance="http", **fields
             )
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply | Stream:
         method: str = scope["method"]
         raw_path = scope["raw_path"].decode("ascii", errors="replace")
         parts = raw_path[1:].split("/")

@@ -33,7 +33,8 @@ class PastEvents:
         (channel,) = request.names
         if not is_channel_name(channel):
             raise Refused(400, "not a channel name")
-        epoch, sequence = _since(request.parameter("since"))
+        since = request.parameter("since")
+        epoch, sequence = ("", 0) if since is None else position(since, "since")
         limit = _limit(request.parameter("limit"))
         carried = await self._history.since(request.app.id, channel, 0)
         gap = None
@@ -51,10 +52,23 @@ class PastEvents:
         )
 
 
-def _event(message: BusMessage) -> dict[str, object]:
+def fullest(message: BusMessage) -> bytes:
+    """Return an event's frame in the fullest view that it has."""
     # The least view is the first. The contract may have had other views when it was published.
-    *_, fullest = message.frames.values()
-    frame = orjson.loads(fullest)
+    *_, frame = message.frames.values()
+    return frame
+
+
+def position(given: str, name: str) -> tuple[str, int]:
+    """Return the epoch and the number that a request says it has; refuses anything else."""
+    found = _SINCE.fullmatch(given)
+    if found is None:
+        raise Refused(400, f"{name} is EPOCH:SEQUENCE, as events carry them")
+    return found["epoch"], int(found["sequence"])
+
+
+def _event(message: BusMessage) -> dict[str, object]:
+    frame = orjson.loads(fullest(message))
     return {
         "event": frame["event"],
         "data": frame["data"],
@@ -63,15 +77,6 @@ def _event(message: BusMessage) -> dict[str, object]:
         "sequence": message.number,
         "time_ms": message.time_ms,
     }
-
-
-def _since(given: str | None) -> tuple[str, int]:
-    if given is None:
-        return "", 0
-    found = _SINCE.fullmatch(given)
-    if found is None:
-        raise Refused(400, "since is EPOCH:SEQUENCE, as events carry them")
-    return found["epoch"], int(found["sequence"])
 
 
 def _limit(given: str | None) -> int:

@@ -35,6 +35,7 @@ from server.broker.occupancy import Occupancy
 from server.errors import PublishRefused
 from server.http.api import Api
 from server.http.past import PastEvents
+from server.http.stream import EventStreams
 from server.publisher import ContractMode, Event, Publisher
 from server.revoking import Revoking, read_revocation
 from tests import oracle
@@ -215,6 +216,9 @@ class _Redis:
         read_revocation(asked)
         return "id"
 
+    async def open(self, request: Any) -> Any:
+        raise PublishRefused(404, "nothing is live here")
+
     async def events(self, request: Any) -> Any:
         raise PublishRefused(404, "no history here")
 
@@ -232,6 +236,7 @@ def _api() -> Api:
         occupancy=cast("Occupancy", _Redis()),
         revoking=cast("Revoking", _Redis()),
         past=cast("PastEvents", _Redis()),
+        streams=cast("EventStreams", _Redis()),
         otherwise=_elsewhere,
         clock=lambda: NOW,
     )
