@@ -24,6 +24,7 @@ from server.broker.redis import History, RedisBroker, connect
 from server.config import Settings
 from server.draining import Draining
 from server.errors import BrokerUnavailable, ConfigError
+from server.figures import Sources, collector
 from server.http.answers import Refused, refused
 from server.http.api import Api
 from server.http.auth import ClientAuth
@@ -34,7 +35,7 @@ from server.hub import Hub
 from server.ingress import Ingress
 from server.intake import Intake
 from server.jwks import JwksKeys, PatientVerifier
-from server.metrics import Metrics, NodeCollector
+from server.metrics import Metrics
 from server.orders import Orders
 from server.parts import Parts
 from server.presence import Presence
@@ -269,7 +270,7 @@ class Node:
             ).routes(),
             *Health(
                 unready=self.unready,
-                metrics=Metrics(self._collector()).render,
+                metrics=Metrics(collector(self._figures())).render,
                 metrics_token=token.get_secret_value() if token is not None else None,
             ).routes(),
             *more,
@@ -323,73 +324,19 @@ class Node:
         """Count the open connections by app; an app without any has its zero."""
         return {**{app.id: 0 for app in self.parts.apps}, **self.hub.connections()}
 
-    def _collector(self) -> NodeCollector:
-        hub, publisher, rejected = self.hub, self._publisher, self._rejected
-        jwks = self._jwks
-        fetched = (
-            {}
-            if jwks is None
-            else {"jwks_age_seconds": ("Age of the copy of the token issuer's keys.", jwks.age_s)}
-        )
-        fetches = (
-            {}
-            if jwks is None
-            else {
-                "jwks_fetches": (
-                    "Fetches of the token issuer's keys by outcome.",
-                    ("outcome",),
-                    lambda: jwks.counts,
-                )
-            }
-        )
-        return NodeCollector(
-            gauges={
-                **fetched,
-                "connections": ("Open connections.", lambda: len(hub.sessions)),
-                "handshakes_waiting": (
-                    "Handshakes that wait for their turn.",
-                    lambda: self.admission.waiting,
-                ),
-                "channels": ("Channels with subscribers here.", lambda: hub.channel_count),
-                "ready": ("1 while clients may come.", lambda: float(self.unready() is None)),
-            },
-            counters={
-                "deliveries": ("Frames offered to subscribers.", lambda: hub.delivered),
-                "ingress_forgotten": (
-                    "Redis publishes of no known outcome that a node let go for want of room.",
-                    lambda: self._ingress.forgotten,
-                ),
-                "handshakes_turned_away": (
-                    "Handshakes that found too many waiting.",
-                    lambda: self.admission.turned_away,
-                ),
-                "slow_consumers": ("Connections closed as slow.", lambda: hub.slow_consumers),
-            },
-            labelled={
-                **fetches,
-                "events": ("Events by outcome.", ("outcome",), lambda: publisher.published),
-                "contract_faults": (
-                    "Faults in events that were let through.",
-                    ("hotel", "event", "fault"),
-                    lambda: publisher.violations,
-                ),
-                "webhooks": (
-                    "Webhook events by what became of them.",
-                    ("outcome",),
-                    lambda: self._webhooks.counts,
-                ),
-                "walls": (
-                    "What was refused for being too much, by what it was.",
-                    ("wall",),
-                    lambda: self._walls.counts,
-                ),
-                "audit": (
-                    "Rows of the audit by what became of them.",
-                    ("outcome",),
-                    lambda: self._audit.counts,
-                ),
-                "rejected": ("Refused Redis publishes.", ("status",), lambda: rejected.counts),
-            },
+    def _figures(self) -> Sources:
+        return Sources(
+            hub=self.hub,
+            publisher=self._publisher,
+            ingress=self._ingress,
+            rejected=self._rejected,
+            resuming=self._resuming,
+            admission=self.admission,
+            webhooks=self._webhooks,
+            walls=self._walls,
+            audit=self._audit,
+            jwks=self._jwks,
+            unready=self.unready,
         )
 
 
