@@ -51,7 +51,8 @@ test: setup browser check
 
 test-long: setup browser java
 	CHROMIUM="$$(sh tests/browser/install_chromium.sh)" $(WITH_VENV) \
-	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) --numprocesses=2 -m "long or not long" --timeout=1800 $(ARGS)
+	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) --numprocesses=2 -m "long or not long" \
+	  --timeout=1800 --override-ini=faulthandler_timeout=1500 $(ARGS)
 
 # The table is what such a run saw; it is committed, and `make test` holds its versions to the pins.
 compatibility: setup browser java
