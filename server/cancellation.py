@@ -22,9 +22,10 @@ def raise_if_cancelled() -> None:
 def lost_while_sending() -> Iterator[None]:
     """Raise ConnectionError where Redis' connection was taken down by whoever reads from it.
 
-    redis-py sends in a task of its own, which then finds no writer: an AttributeError.
+    redis-py sends in a task of its own, which then finds no writer, an AttributeError, or one that
+    uvloop has closed, a RuntimeError.
     """
     try:
         yield
-    except AttributeError:
+    except (AttributeError, RuntimeError):
         raise ConnectionError("Redis was lost while it was written to") from None

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final, Protocol
@@ -23,6 +23,7 @@ from typing import Final, Protocol
 import orjson
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -40,6 +41,7 @@ from server.broker.message import (
 )
 from server.broker.pipe import Argument, Pipe
 from server.broker.records import SessionRecords
+from server.cancellation import lost_while_sending
 from server.history import ChannelHistory
 
 _COMMAND_TIMEOUT_S: Final = 5.0
@@ -64,7 +66,7 @@ class History:
 
 def connect(url: str) -> Redis:
     """Return a client that never retries by itself: its callers know when that is safe."""
-    return Redis.from_url(
+    redis = Redis.from_url(
         url,
         protocol=2,
         socket_timeout=_COMMAND_TIMEOUT_S,
@@ -73,6 +75,24 @@ def connect(url: str) -> Redis:
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
     )
+    pool = redis.connection_pool
+    pool.connection_class = _lost_in_time(pool.connection_class)
+    return redis
+
+
+def _lost_in_time(connection: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Return the same kind of connection, for which a loss amid a write is a loss, no fault."""
+
+    class Connection(connection):  # type: ignore[misc, valid-type]  # its base is a value
+        """A connection whose peer may go at any moment."""
+
+        async def send_packed_command(
+            self, command: bytes | str | Iterable[bytes], **how: bool
+        ) -> None:
+            with lost_while_sending():
+                await super().send_packed_command(command, **how)
+
+    return Connection
 
 
 class Orders(Protocol):

@@ -188,7 +188,7 @@ class Ledger:
             for track in self.tracks.values()
             if track.part is not Part.LEAVES
             for event in self.missing(track)
-            if not _told(track, event)
+            if not self._told(track, event)
         )
 
     def epochs(self) -> list[str]:
@@ -218,12 +218,31 @@ class Ledger:
             if within and track.gaps:
                 verdict.needless.append(f"{_known(track)}: {track.gaps}, away {away} ms")
             for event in missing:
-                if _told(track, event) and not within:
+                if self._told(track, event) and not within:
                     verdict.told_of += 1
                 else:
                     verdict.lost.append(f"{_known(track)}: {event}, away {away} ms")
         verdict.outside = len(outside)
         return verdict
+
+    def _told(self, track: Track, event: Event) -> bool:
+        """Whether a gap tells that an event may be missing."""
+        return any(
+            gap.since_ms is None
+            or gap.since_ms <= event.taken_ms
+            or (event.entrance is Entrance.STREAM and self._published_after(event, gap.since_ms))
+            for gap in track.gaps
+        )
+
+    def _published_after(self, event: Event, moment_ms: int) -> bool:
+        """Whether an entry of the stream, which had to wait for a node, went out after a moment.
+
+        That is so where it has a higher number than something that was not even tried before.
+        """
+        epoch, number = self._numbers.get((event.channel, event.event_id), ("", 0))
+        later = (each for each in self.published[event.channel] if each.tried_ms >= moment_ms)
+        places = (self._numbers.get((each.channel, each.event_id), ("", 0)) for each in later)
+        return any(place[0] == epoch and 0 < place[1] < number for place in places)
 
     def _judge_gaps(self, track: Track, verdict: Verdict) -> None:
         """Each return from beyond the window is told a gap, where something was published."""
@@ -239,11 +258,6 @@ class Ledger:
                 verdict.gaps_due += 1
                 if not any(gap.at_ms >= until for gap in track.gaps):
                     verdict.gaps_missing.append(f"{_known(track)}: away {since} to {until}")
-
-
-def _told(track: Track, event: Event) -> bool:
-    """Whether a gap tells that an event may be missing."""
-    return any(gap.since_ms is None or gap.since_ms <= event.taken_ms for gap in track.gaps)
 
 
 def _known(track: Track) -> str:

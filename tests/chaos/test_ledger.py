@@ -93,3 +93,21 @@ def test_who_goes_for_good_has_all_up_to_its_last(ledger: Ledger) -> None:
     hear(ledger, 1, 2, 3)
     ledger.heard("leaver", ROOMS, "e2", "epoch", 2)
     assert [event.event_id for event in ledger.missing(ledger.tracks["leaver", ROOMS])] == ["e1"]
+
+
+@pytest.mark.parametrize("number, lost", [(4, 0), (2, 1)], ids=["after", "before"])
+def test_entry_of_the_stream_is_of_the_time_at_which_it_goes_out(
+    ledger: Ledger, number: int, lost: int
+) -> None:
+    """A node may take it only after the gap began, whenever the backend had added it."""
+    ledger.born(Event("late", ROOMS, Entrance.STREAM, 1, 1_500, 1_500))
+    ledger.track("other", ROOMS, Part.STAYS)
+    order = {"e1": 1, "e2": 2 if number == 4 else 3, "e3": 3 if number == 4 else 4, "late": number}
+    for event_id, place in sorted(order.items(), key=lambda item: item[1]):
+        ledger.heard("other", ROOMS, event_id, "epoch", place)
+    back_ms = 3_500 + WINDOW_S * 1_000 + PROOF_LAG_MS
+    hear(ledger, 1)
+    ledger.entered("client", ROOMS, back_ms, 3_500)
+    gap = {"reason": "window_exceeded", "since": "1970-01-01T00:00:02.900Z"}
+    ledger.gap("client", ROOMS, back_ms, gap)
+    assert len([each for each in ledger.verdict().lost if "late" in each]) == lost
