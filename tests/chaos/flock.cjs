@@ -37,6 +37,8 @@ function listen(pusher, who, channel, index, heard) {
   pusher.subscribe(channel).bind_global((event, data) => {
     if (event === "pusher:subscription_succeeded") {
       report("in", who, index, heard.before);
+      heard.entered = true;
+      heard.at = Date.now();
     } else if (event === "pusher:subscription_error") {
       report("refused", who, index, JSON.stringify(data));
     } else if (event === "bellhop:gap") {
@@ -63,13 +65,17 @@ const commands = {
     }
     const pusher = new Pusher(app.key, all);
     clients.set(who, pusher);
-    // When it last heard anything, and when it had before the present connection.
-    const heard = { at: 0, before: 0 };
+    // By channel: when it last heard anything while it was subscribed, now and before the present
+    // connection. One that ended before it was subscribed only made the absence longer.
+    const heardOf = channels.map(() => ({ at: 0, before: 0, entered: false }));
     pusher.connection.bind("message", () => {
-      heard.at = Date.now();
+      const now = Date.now();
+      for (const heard of heardOf) if (heard.entered) heard.at = now;
     });
     pusher.connection.bind("state_change", ({ current }) => {
-      if (current === "connected") heard.before = heard.at;
+      if (current === "connected") {
+        for (const heard of heardOf) Object.assign(heard, { before: heard.at, entered: false });
+      }
       report("state", who, current);
     });
     pusher.connection.bind("error", (error) => {
@@ -77,7 +83,7 @@ const commands = {
       report("error", who, data?.code ?? null, data?.message ?? "");
     });
     if (signin) pusher.signin();
-    channels.forEach((channel, index) => listen(pusher, who, channel, index, heard));
+    channels.forEach((channel, index) => listen(pusher, who, channel, index, heardOf[index]));
   },
   // A page that is closed: nobody comes back.
   leave({ who }) {
