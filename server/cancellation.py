@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 def raise_if_cancelled() -> None:
@@ -16,16 +14,3 @@ def raise_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-@contextmanager
-def lost_while_sending() -> Iterator[None]:
-    """Raise ConnectionError where Redis' connection was taken down by whoever reads from it.
-
-    redis-py sends in a task of its own, which then finds no writer, an AttributeError, or one that
-    uvloop has closed, a RuntimeError.
-    """
-    try:
-        yield
-    except (AttributeError, RuntimeError):
-        raise ConnectionError("Redis was lost while it was written to") from None

@@ -17,7 +17,7 @@ import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import BusyLoadingError, RedisError
 
-from server.cancellation import lost_while_sending, raise_if_cancelled
+from server.cancellation import raise_if_cancelled
 
 _PING_S: Final = 1.0
 _LOST_AFTER_S: Final = 15.0
@@ -162,7 +162,7 @@ class Listener:
 
     async def _listen(self, connection: AbstractConnection) -> None:
         if self._patterns:
-            await _send(connection, "PSUBSCRIBE", *self._patterns)
+            await connection.send_command("PSUBSCRIBE", *self._patterns)
         self._connected = True
         self._heard_at = asyncio.get_running_loop().time()
         log.info("broker.connected", channels=len(self._names))
@@ -184,7 +184,7 @@ class Listener:
             if loop.time() - pinged_at >= _PING_S:
                 pinged_at = loop.time()
                 # What was published before comes in before the answer, which brings the time back.
-                await _send(connection, "PING", repr(time.time()))
+                await connection.send_command("PING", repr(time.time()))
             try:
                 async with asyncio.timeout(1.0):
                     await self._changed.wait()
@@ -199,7 +199,7 @@ class Listener:
             entry.asked = True
             self._to_subscribe.pop(name, None)
         if self._first:
-            await _send(connection, "SUBSCRIBE", *self._first)
+            await connection.send_command("SUBSCRIBE", *self._first)
             async with asyncio.timeout(_LOST_AFTER_S):
                 await self._first_confirmed.wait()
         if self._catch_up is not None:
@@ -212,7 +212,7 @@ class Listener:
             for name in names:
                 del self._to_subscribe[name]
                 self._names[name].asked = True
-            await _send(connection, "SUBSCRIBE", *names)
+            await connection.send_command("SUBSCRIBE", *names)
 
     async def _unsubscribe(self, connection: AbstractConnection, now: float) -> None:
         ripe = [
@@ -226,7 +226,7 @@ class Listener:
             # UNSUBSCRIBE on the same connection, and is confirmed by that one's answer.
             del self._names[name]
         if ripe:
-            await _send(connection, "UNSUBSCRIBE", *ripe)
+            await connection.send_command("UNSUBSCRIBE", *ripe)
 
     async def _read(self, connection: AbstractConnection) -> None:
         loop = asyncio.get_running_loop()
@@ -264,8 +264,3 @@ class Listener:
                 self._patterns_confirmed += 1
             case _:
                 pass
-
-
-async def _send(connection: AbstractConnection, *command: str | bytes) -> None:
-    with lost_while_sending():
-        await connection.send_command(*command)

@@ -18,7 +18,7 @@ from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from server.cancellation import lost_while_sending, raise_if_cancelled
+from server.cancellation import raise_if_cancelled
 from server.errors import BrokerRefused, BrokerUnavailable
 
 Argument = str | bytes | int
@@ -152,8 +152,7 @@ class Pipe:
                 self._unanswered.extend(calls)
                 # Their stub says a tuple of one.
                 packed = [pack_command(call.command) for call in calls]  # type: ignore[arg-type]  # as said
-                with lost_while_sending():
-                    await connection.send_packed_command(packed)
+                await connection.send_packed_command(packed)
                 raise_if_cancelled()
             self._wake.clear()
             try:

@@ -41,7 +41,6 @@ from server.broker.message import (
 )
 from server.broker.pipe import Argument, Pipe
 from server.broker.records import SessionRecords
-from server.cancellation import lost_while_sending
 from server.history import ChannelHistory
 
 _COMMAND_TIMEOUT_S: Final = 5.0
@@ -84,13 +83,19 @@ def _lost_in_time(connection: type[AbstractConnection]) -> type[AbstractConnecti
     """Return the same kind of connection, for which a loss amid a write is a loss, no fault."""
 
     class Connection(connection):  # type: ignore[misc, valid-type]  # its base is a value
-        """A connection whose peer may go at any moment."""
+        """A connection whose peer may go at any moment.
+
+        Its reader then takes it down. Whoever is about to write finds no writer, an AttributeError
+        in redis-py, or one that is closed, a RuntimeError of uvloop.
+        """
 
         async def send_packed_command(
             self, command: bytes | str | Iterable[bytes], **how: bool
         ) -> None:
-            with lost_while_sending():
+            try:
                 await super().send_packed_command(command, **how)
+            except (AttributeError, RuntimeError):
+                raise ConnectionError("Redis was lost while it was written to") from None
 
     return Connection
 
