@@ -19,6 +19,8 @@ CORE := auth/*,channels_spec/*,server/protocol/*,server/hub.py,server/channels.p
 VENDOR := server/demo/static/vendor
 # Most tests wait for a server or a timer; those of a file share their servers.
 SIDE_BY_SIDE := --numprocesses=3 --dist=loadfile
+# They start the server hundreds of times: compiled once, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE =
 CONTRACT := channels_spec/hotel.asyncapi.yaml
 PUSHER_JS := node_modules/pusher-js/dist/web/pusher.min.js
 

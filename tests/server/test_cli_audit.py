@@ -351,10 +351,13 @@ async def test_rows_come_in_order_whoever_wrote_them() -> None:
     ]
     running = [asyncio.create_task(stream.run()) for stream in streams]
     now = time.time()
-    for number in range(1200):
-        now += 0.001
-        nodes[number % 10].note("n", number=number)
+    nodes[0].note("n", number=0)
     async with EmbeddedValkey(port):
+        await eventually(lambda: not nodes[0].waiting)
+        now = time.time()
+        for number in range(1, 1200):
+            now += 0.001
+            nodes[number % 10].note("n", number=number)
         await eventually(lambda: not any(audit.waiting for audit in nodes))
         nodes[0].note("n", number=1200)
         for task in running:
