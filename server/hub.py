@@ -31,7 +31,7 @@ from server.channels import (
     tell_onlookers,
 )
 from server.history import Carried, Known
-from server.outbox import Outbox, Waiting
+from server.outbox import Outbox, Waiting, offer_all
 from server.protocol.presence import Entered, GapReason
 
 
@@ -325,10 +325,7 @@ class Hub:
             special = self._excluded(group, seen)
             data = self._join([frame for _, frame in seen])
             self.delivered += len(seen) * len(group)
-            if special:
-                behind = self._write_each(group, data, special)
-            else:
-                behind = [outbox for outbox in group if outbox.offer(data) is not None]
+            behind = self._write_each(group, data, special) if special else offer_all(group, data)
             if behind:
                 slow += self._keep(channel, group, seen, behind)
         for subscriber in slow:
@@ -364,7 +361,7 @@ class Hub:
         return [
             outbox
             for outbox in group
-            if (own := special.get(outbox, data)) and outbox.offer(own) is not None
+            if (own := special.get(outbox, data)) and not outbox.take(own)
         ]
 
     def _keep(

@@ -1,9 +1,10 @@
 """One client's bounded send queue: backpressure as a return value.
 
-While the transport takes bytes, an offer is the transport's own `write` and nothing is kept: not
-even a function of ours stands in between, for it is called once per delivery. When the transport's
-buffer is full the client is behind: what is for it waits here, and goes out joined as soon as the
-buffer has drained. Of the events that may be conflated only the latest per key waits.
+While the client keeps up, an offer is the socket's own `send`, or where that may not be (TLS) the
+transport's own `write`, and nothing is kept: not even a function of ours stands in between, for it
+is called once per delivery. What the kernel does not take goes to the transport, and the client is
+behind: what else is for it waits here, and goes out joined as soon as the transport has sent all it
+had. Of the events that may be conflated only the latest per key waits.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ class Writable(Protocol):
         """Send the bytes, or buffer them."""
 
 
+Offer = Callable[[bytes], int | None]
+"""Sends bytes or buffers them; returns how many were sent, where it knows."""
+
+
 class Waiting(NamedTuple):
     """Something that waits to be sent."""
 
@@ -38,7 +43,16 @@ class Waiting(NamedTuple):
 class Outbox:
     """The way of encoded frames to one client."""
 
-    __slots__ = ("_holes", "_latest", "_limit", "_transport", "_waiting", "_waiting_bytes", "offer")
+    __slots__ = (
+        "_holes",
+        "_latest",
+        "_limit",
+        "_transport",
+        "_waiting",
+        "_waiting_bytes",
+        "_write",
+        "offer",
+    )
 
     def __init__(self, transport: Writable, limit: int = MAX_WAITING_BYTES) -> None:
         self._transport = transport
@@ -48,19 +62,49 @@ class Outbox:
         self._holes = 0
         self._latest: dict[str, int] | None = None
         """Where in ``_waiting`` the latest event of a conflation key stands."""
-        self.offer: Callable[[bytes], object] = transport.write
-        """Send these bytes; never waits. ``None``: done; else the client is behind: `keep` them."""
+        self._write: Offer = transport.write
+        self.offer: Offer = self._write
+        """Send these bytes; never waits. ``None`` or their number: done. Any other number, or an
+        `OSError` in the place of 0: `spill` what was not sent."""
+
+    def go_direct(self, send: Callable[[bytes], int]) -> None:
+        """Send past the transport from now on: by its socket's own ``send``.
+
+        All that was written to the transport has gone, and it will pause with the first byte that
+        waits there: so what is written to it and what is offered here keep their order.
+        """
+        if self.offer == self._write:
+            self.offer = send
+        self._write = send
+
+    def take(self, data: bytes) -> bool:
+        """Send these bytes; never waits. False: the client is behind, `keep` them."""
+        try:
+            sent = self.offer(data)
+        except OSError:
+            sent = 0
+        return sent is None or sent == len(data) or self.spill(data, sent)
+
+    def spill(self, data: bytes, sent: int) -> bool:
+        """Give the transport what the kernel did not take, or learn there that the socket is gone.
+
+        False: the client is behind, and nothing of the data has been sent.
+        """
+        if sent == _BEHIND:
+            return False
+        self._transport.write(data[sent:])
+        return True
 
     def send(self, data: bytes) -> bool:
         """Send one frame, or keep it in order; False for a slow consumer."""
-        return self.offer(data) is None or self.keep((Waiting(data),))
+        return self.take(data) or self.keep((Waiting(data),))
 
     def owe(self, data: bytes) -> None:
         """Send what a client missed, or keep it in order, however much that is.
 
         The channel's history bounds it, and whoever was closed for it would come back to the same.
         """
-        if self.offer(data) is not None:
+        if not self.take(data):
             self._waiting.append(data)
 
     def keep(self, more: Iterable[Waiting]) -> bool:
@@ -77,18 +121,18 @@ class Outbox:
         return True
 
     def pause(self) -> None:
-        """Stop writing: the transport's buffer is full."""
+        """Stop writing: bytes wait in the transport."""
         if self.offer not in (_drop, _behind):
             self._waiting, self._latest, self._holes = [], {}, 0
             self.offer = _behind
 
     def resume(self) -> None:
-        """Write what waited: the transport's buffer has drained."""
+        """Write what waited: the transport has sent what it had."""
         if self.offer == _drop:
             return
         waiting = self._waiting
         self._waiting, self._waiting_bytes, self._latest = _NOTHING, 0, None
-        self.offer = self._transport.write
+        self.offer = self._write
         if waiting:
             self._transport.write(b"".join(waiting))
 
@@ -123,6 +167,20 @@ class Outbox:
         self._holes = 0
 
 
+def offer_all(outboxes: Iterable[Outbox], data: bytes) -> list[Outbox]:
+    """Offer many the same bytes, as `Outbox.take` does; return those that are behind."""
+    size = len(data)
+    behind = []
+    for outbox in outboxes:
+        try:
+            sent = outbox.offer(data)
+        except OSError:
+            sent = 0
+        if sent != size and sent is not None and not outbox.spill(data, sent):
+            behind.append(outbox)
+    return behind
+
+
 _NOTHING: Final[list[bytes]] = []
 """What waits in every outbox that is not paused; nothing is ever put in it."""
 
@@ -132,7 +190,10 @@ def _drop(data: bytes) -> None:
     del data
 
 
-def _behind(data: bytes) -> bool:
-    """Tell that the transport takes no bytes now."""
+_BEHIND: Final = -1
+
+
+def _behind(data: bytes) -> int:
+    """Tell that the client takes no bytes now."""
     del data
-    return False
+    return _BEHIND

@@ -49,8 +49,12 @@ class _Server(uvicorn.Server):
         config, state = self.config, self.server_state
         await self.lifespan.startup()
 
-        def protocol() -> asyncio.Protocol:
-            return HttpProtocol(config, state, self.lifespan.state, admission=self._admission)
+        def protocol(connection: socket.socket) -> asyncio.Protocol:
+            # With TLS nothing but the transport may write.
+            send = connection.send if config.ssl is None else None
+            return HttpProtocol(
+                config, state, self.lifespan.state, admission=self._admission, send=send
+            )
 
         for each in sockets or ():
             each.listen(config.backlog)
@@ -167,8 +171,12 @@ def _websocket_class(door: Door) -> Callable[..., asyncio.Protocol]:
     """Return what uvicorn calls to make the protocol of an upgraded connection."""
 
     def make(
-        *, server_state: uvicorn.server.ServerState, crowded: bool = False, **_: object
+        *,
+        server_state: uvicorn.server.ServerState,
+        send: Callable[[bytes], int] | None = None,
+        crowded: bool = False,
+        **_: object,
     ) -> WebSocketProtocol:
-        return WebSocketProtocol(door, server_state.connections, crowded=crowded)
+        return WebSocketProtocol(door, server_state.connections, send=send, crowded=crowded)
 
     return make

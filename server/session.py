@@ -313,7 +313,7 @@ class Session:
             else:
                 break
             count += 1
-        if count > 1 and self.outbox.offer(b"".join(pieces)) is None:
+        if count > 1 and self.outbox.take(b"".join(pieces)):
             return effects[count:]
         return effects
 

@@ -11,6 +11,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -29,12 +30,12 @@ class Acceptor:
     def __init__(
         self,
         listening: socket.socket,
-        protocol: Callable[[], asyncio.Protocol],
+        protocol: Callable[[socket.socket], asyncio.Protocol],
         *,
         tls: ssl.SSLContext | None = None,
         tls_handshake_s: float | None = None,
     ) -> None:
-        """Begin to accept; the socket listens already."""
+        """Begin to accept; the socket listens already. ``protocol`` is given each connection."""
         self._loop = asyncio.get_running_loop()
         self._listening = listening
         self._protocol = protocol
@@ -81,7 +82,7 @@ class Acceptor:
 
     async def _open(self, connection: socket.socket) -> object:
         return await self._loop.connect_accepted_socket(
-            self._protocol,
+            partial(self._protocol, connection),
             connection,
             ssl=self._tls,
             ssl_handshake_timeout=self._tls_handshake_s,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
@@ -44,8 +45,16 @@ class _HeadTooLarge(Exception):
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection; made by uvicorn."""
 
-    def __init__(self, *args: Any, admission: Admission, **options: Any) -> None:  # noqa: ANN401  uvicorn's own
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401  uvicorn's own
+        admission: Admission,
+        send: Callable[[bytes], int] | None = None,
+        **options: Any,  # noqa: ANN401  likewise
+    ) -> None:
+        """Create it; ``send`` is the socket's own, for a WebSocket to send with."""
         super().__init__(*args, **options)
+        self._send = send
         self._admission = admission
         self._waits = False
         """Whether a handshake waits for its turn."""
@@ -104,9 +113,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Hand the connection over."""
         self._waits = False
         early, self._early = self._early, b""
-        if crowded:
-            protocol = partial(cast("Any", self.ws_protocol_class), crowded=True)
-            self.ws_protocol_class = cast("type[asyncio.Protocol]", protocol)
+        protocol = partial(cast("Any", self.ws_protocol_class), send=self._send, crowded=crowded)
+        self.ws_protocol_class = cast("type[asyncio.Protocol]", protocol)
         super().handle_websocket_upgrade()
         # It knows this protocol, as this one knows it: without it both are gone at once.
         self.parser = cast("Any", None)

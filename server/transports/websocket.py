@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -105,15 +105,32 @@ class WebSocketProtocol(asyncio.Protocol):
         "_crowded",
         "_door",
         "_fragments",
+        "_send",
         "_session",
         "_transport",
         "_visit",
         "_websocket",
     )
 
-    def __init__(self, door: Door, connections: set[Any], *, crowded: bool = False) -> None:
-        """Create the protocol; ``crowded``: there is no room for another one."""
+    def __init__(
+        self,
+        door: Door,
+        connections: set[Any],
+        *,
+        send: Callable[[bytes], int] | None = None,
+        crowded: bool = False,
+    ) -> None:
+        """Create the protocol.
+
+        Args:
+            door: judges handshakes.
+            connections: uvicorn's live ones.
+            send: the socket's own, where bytes may go past the transport.
+            crowded: there is no room for another one.
+
+        """
         self._door = door
+        self._send = send
         self._crowded = crowded
         self._connections = connections
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
@@ -131,6 +148,8 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser and obey what comes out."""
+        if self._send is not None and self._session is not None:
+            self._go_direct(self._send, self._session)
         self._websocket.receive_data(data)
         self._obey()
 
@@ -181,6 +200,14 @@ class WebSocketProtocol(asyncio.Protocol):
         asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self._transport.abort)
 
     # --- frames ----------------------------------------------------------------------------------
+
+    def _go_direct(self, send: Callable[[bytes], int], session: Session) -> None:
+        """Have the session's frames go past the transport as soon as its greeting has gone."""
+        if not self._transport.get_write_buffer_size():
+            # With the first byte that the kernel does not take it will say so.
+            self._transport.set_write_buffer_limits(high=0)
+            session.outbox.go_direct(send)
+            self._send = None
 
     def _obey(self) -> None:
         for event in self._websocket.events_received():

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+from functools import partial
+from random import Random
+from typing import cast
+
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
 from auth.access import Grant
-from server.outbox import Outbox, Waiting
+from server.outbox import Outbox, Waiting, offer_all
+from tests.harness import DEADLINE_S, eventually
 from tests.server.room import KEY, Room, Wire, message
 
 STAFF = Grant(views=(("a", "staff"),))
@@ -122,6 +130,134 @@ def test_outbox_conflates_like_its_model(events: list[tuple[str, int]]) -> None:
     last = {key: place for place, (key, _) in enumerate(events) if key}
     left = [str(n) for place, (key, n) in enumerate(events) if not key or last[key] == place]
     assert b"".join(wire.written).decode() == "".join(left)
+
+
+# --- past the transport --------------------------------------------------------------------------
+
+
+class Kernel:
+    """A socket's `send` of which each call takes what it is told, or fails."""
+
+    def __init__(self, *takes: int | OSError) -> None:
+        self.takes = list(takes)
+        self.sent: list[bytes] = []
+
+    def send(self, data: bytes) -> int:
+        takes = self.takes.pop(0) if self.takes else len(data)
+        if isinstance(takes, OSError):
+            raise takes
+        self.sent.append(data[:takes])
+        return len(self.sent[-1])
+
+
+def test_outbox_gives_the_transport_what_the_kernel_does_not_take(wire: Wire) -> None:
+    """The rest of a frame, or all of it where the buffer is full or the socket is gone."""
+    kernel = Kernel(2, BlockingIOError(), BrokenPipeError())
+    outbox, other = Outbox(wire, limit=10), Outbox(Wire(), limit=10)
+    outbox.go_direct(kernel.send)
+    assert offer_all([outbox, other], b"abcd") == []
+    assert outbox.send(b"efgh")
+    assert offer_all([outbox], b"ijkl") == []
+    assert outbox.send(b"mnop")
+    assert (kernel.sent, wire.written) == ([b"ab", b"mnop"], [b"cd", b"efgh", b"ijkl"])
+
+
+def test_outbox_keeps_behind_what_the_transport_has(wire: Wire) -> None:
+    """Nothing overtakes the rest of a frame; then the way past the transport is free again."""
+    kernel = Kernel(1)
+    outbox = Outbox(wire, limit=10)
+    outbox.go_direct(kernel.send)
+    assert outbox.send(b"ab")
+    outbox.pause()
+    assert offer_all([outbox], b"cd") == [outbox]
+    assert outbox.send(b"cd")
+    assert not outbox.send(b"0123456789")
+    outbox.resume()
+    assert outbox.send(b"ef")
+    assert (kernel.sent, wire.written) == ([b"a", b"ef"], [b"b", b"cd"])
+
+
+def test_outbox_goes_direct_when_it_is_no_longer_paused(wire: Wire) -> None:
+    """What waits comes first; and a closed one stays closed."""
+    kernel = Kernel()
+    outbox, closed = Outbox(wire, limit=10), Outbox(wire, limit=10)
+    outbox.pause()
+    outbox.go_direct(kernel.send)
+    assert outbox.send(b"a")
+    assert kernel.sent == []
+    outbox.resume()
+    assert outbox.send(b"b")
+    closed.close()
+    closed.go_direct(kernel.send)
+    assert closed.send(b"c")
+    assert (kernel.sent, wire.written) == ([b"b"], [b"a"])
+
+
+class Direct(asyncio.Protocol):
+    """A connection whose outbox goes past its transport, as a WebSocket's does."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.pauses = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Go direct at once: nothing has been written."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=0)
+        self.outbox = Outbox(self.transport, limit=1 << 30)
+        self.outbox.go_direct(self.connection.send)
+
+    def pause_writing(self) -> None:
+        """Tell the outbox."""
+        self.pauses += 1
+        self.outbox.pause()
+
+    def resume_writing(self) -> None:
+        """Likewise."""
+        self.outbox.resume()
+
+
+def test_bytes_keep_their_order_whoever_writes_them() -> None:
+    """On a real socket, read by fits and starts, past uvloop's transport and through it."""
+
+    async def talk(random: Random) -> int:
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.connect_accepted_socket(partial(Direct, ours), ours)
+        reader, writer = await asyncio.open_connection(sock=theirs)
+        said: list[bytes] = []
+        heard = bytearray()
+        for number in range(400):
+            data = b"%06d" % number * random.choice((1, 20, 2_000))
+            match random.randrange(4):
+                case 0 if not protocol.transport.get_write_buffer_size():
+                    # A pong; where something waits in the outbox it may come before that.
+                    protocol.transport.write(data)
+                case 1:
+                    for outbox in offer_all([protocol.outbox], data):
+                        assert outbox.keep([Waiting(data)])
+                case _:
+                    assert protocol.outbox.send(data)
+            said.append(data)
+            if not random.randrange(8):
+                heard += await reader.read(random.choice((100, 30_000)))
+        while len(heard) < sum(map(len, said)):
+            heard += await asyncio.wait_for(reader.read(65_536), DEADLINE_S)
+        assert bytes(heard) == b"".join(said)
+        assert ours.fileno() >= 0
+        writer.close()
+        protocol.transport.abort()
+        await eventually(lambda: ours.fileno() < 0)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            # A number that the next connection may have: the socket's own `send` knows it is gone.
+            ours.send(b"x")
+        return protocol.pauses
+
+    assert sum(uvloop.run(talk(Random(seed))) for seed in range(10)) > 10
+
+
+# --- at the hub ----------------------------------------------------------------------------------
 
 
 def occupancy(room: Room, text: str, key: str, exclude: str = "") -> None:
