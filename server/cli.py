@@ -41,6 +41,7 @@ from server.serving import bound_socket, serve
 from server.supervisor import supervise
 from server.tail import tail
 from server.trace_cli import trace
+from server.transports.homes import Homes
 from server.usage import (
     CONFIG,
     URL,
@@ -108,6 +109,12 @@ def _parts(settings: Settings) -> Parts:
 @click.option("--ssl-keyfile", type=click.Path(path_type=Path), help="TLS key (PEM).")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes on one port.")
 @click.option("--fd", type=int, hidden=True, help="A worker's socket, from its supervisor.")
+@click.option(
+    "--home",
+    type=(int, int, click.Path(path_type=Path)),
+    hidden=True,
+    help="A worker's private socket, its number, and where the other workers' sockets are.",
+)
 def serve_command(
     *,
     config: Path | None,
@@ -118,6 +125,7 @@ def serve_command(
     ssl_keyfile: Path | None,
     workers: int,
     fd: int | None,
+    home: tuple[int, int, Path] | None,
 ) -> None:
     """Run the server."""
     settings = _settings(
@@ -138,7 +146,14 @@ def serve_command(
     async def main_() -> None:
         listening = bound_socket(settings) if fd is None else socket.socket(fileno=fd)
         async with running_node(parts) as node:
-            await serve(node, listening, node.http(), supervised=fd is not None)
+            if home is None:
+                await serve(node, listening, node.http(), supervised=fd is not None)
+                return
+            private, number, directory = home
+            app = node.http(homes=Homes(number, workers, directory))
+            await serve(
+                node, listening, app, supervised=True, private=socket.socket(fileno=private)
+            )
 
     run(main_)
 

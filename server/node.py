@@ -50,6 +50,7 @@ from server.surroundings import Surroundings
 from server.taps import Taps
 from server.transports.admission import Admission
 from server.transports.door import Door, cookie_token
+from server.transports.homes import Homes
 from server.transports.http import CONNECTION
 from server.transports.proxies import TrustedProxies
 from server.transports.sockjs import SockJs
@@ -74,7 +75,7 @@ class Node:
         self.parts = parts
         self._redis = connect(redis_url)
         self._node_id = secrets.token_hex(8)
-        self._over_http: SockJs | None = None
+        self.over_http: SockJs | None = None
         self._revocations = Revocations()
         self._origins = Origins(OriginPolicy(parts.settings.allowed_origins), parts.apps)
         self._wheel = Wheel()
@@ -221,12 +222,17 @@ class Node:
         """Send the clients to other nodes; new ones are turned away at the door."""
         self.door.draining = self._streams.draining = True
         self._broker.tell_nodes({"draining": self._node_id})
-        await self._draining.drain()
-        self._streams.end()
+        async with asyncio.TaskGroup() as tasks:
+            if self.over_http is not None:
+                tasks.create_task(self.over_http.drain(self.parts.settings.server.drain_s))
+            await self._draining.drain()
+            self._streams.end()
 
     def hurry(self) -> None:
         """Send all clients away at once."""
         self._draining.hurry()
+        if self.over_http is not None:
+            self.over_http.hurry()
         self._streams.end()
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
@@ -250,8 +256,8 @@ class Node:
         asking = (part for part in (self._jwks, self._authorizer) if part is not None)
         return [part.run() for part in (*runs, *asking)]
 
-    def http(self, more: Sequence[BaseRoute] = ()) -> ASGIApp:
-        """Return the HTTP application."""
+    def http(self, more: Sequence[BaseRoute] = (), *, homes: Homes | None = None) -> ASGIApp:
+        """Return the HTTP application; ``homes`` knows the other workers on the same socket."""
         settings, default = self.parts.settings, self.parts.settings.default_app
         app = self.parts.apps.by_id(default.id)
         if app is None:
@@ -277,7 +283,8 @@ class Node:
         ]
         others = Starlette(routes=routes, exception_handlers={Refused: refused})
         occupancy = Occupancy(self._redis, settings.redis.prefix)
-        self._over_http = SockJs(self.door, others)
+        over_http = SockJs(self.door, others, admission=self.admission, homes=homes)
+        self.over_http = over_http
         return Api(
             apps=self.parts.apps,
             publisher=self._publisher,
@@ -286,7 +293,7 @@ class Node:
             past=PastEvents(self._broker.history),
             streams=self._streams,
             audit=self._audit,
-            otherwise=self._over_http,
+            otherwise=over_http,
         )
 
     def unready(self) -> str | None:
@@ -301,8 +308,8 @@ class Node:
 
     async def leave(self) -> None:
         """Leave the other nodes, when every session has ended."""
-        if self._over_http is not None:
-            self._over_http.end()
+        if self.over_http is not None:
+            self.over_http.end()
         self._broker.records.write()
         with suppress(BrokerUnavailable, TimeoutError):
             async with asyncio.timeout(_LEAVE_S):

@@ -34,10 +34,16 @@ _KEEP_ALIVE_S: Final = 75
 class _Server(uvicorn.Server):
     """uvicorn's server without its signal handling, which ends us before we have tidied up."""
 
-    def __init__(self, config: uvicorn.Config, admission: Admission) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        admission: Admission,
+        private: tuple[socket.socket, uvicorn.Config] | None = None,
+    ) -> None:
         super().__init__(config)
         self.servers = []
         self._admission = admission
+        self._private = private
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -46,23 +52,28 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on the sockets as uvicorn does, but have TLS handshakes end in time too."""
-        config, state = self.config, self.server_state
         await self.lifespan.startup()
+        for each in sockets or ():
+            self._accept(each, self.config)
+        if self._private is not None:
+            each, config = self._private
+            config.load()
+            self._accept(each, config)
+        self.started = True
+
+    def _accept(self, listening: socket.socket, config: uvicorn.Config) -> None:
+        state, admission = self.server_state, self._admission
 
         def protocol(connection: socket.socket) -> asyncio.Protocol:
             # With TLS nothing but the transport may write.
             send = connection.send if config.ssl is None else None
-            return HttpProtocol(
-                config, state, self.lifespan.state, admission=self._admission, send=send
-            )
+            return HttpProtocol(config, state, self.lifespan.state, admission=admission, send=send)
 
-        for each in sockets or ():
-            each.listen(config.backlog)
-            handshake_s = HEAD_S if config.ssl is not None else None
-            acceptor = Acceptor(each, protocol, tls=config.ssl, tls_handshake_s=handshake_s)
-            # uvicorn closes them and awaits that, no more.
-            self.servers.append(cast("asyncio.base_events.Server", acceptor))
-        self.started = True
+        listening.listen(config.backlog)
+        handshake_s = HEAD_S if config.ssl is not None else None
+        acceptor = Acceptor(listening, protocol, tls=config.ssl, tls_handshake_s=handshake_s)
+        # uvicorn closes them and awaits that, no more.
+        self.servers.append(cast("asyncio.base_events.Server", acceptor))
 
     def stop(self) -> None:
         """Stop gracefully; asked a second time, at once."""
@@ -71,11 +82,17 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    node: Node, listening: socket.socket, app: ASGIApp, *, supervised: bool = False
+    node: Node,
+    listening: socket.socket,
+    app: ASGIApp,
+    *,
+    supervised: bool = False,
+    private: socket.socket | None = None,
 ) -> None:
     """Serve HTTP and WebSocket on a bound socket until a signal comes.
 
     A supervised process also stops when its standard input ends, for then its supervisor has died.
+    What comes on a private socket is what other workers pass on, and is believed as theirs.
     """
     server_settings = node.parts.settings.server
     config = uvicorn.Config(
@@ -96,7 +113,7 @@ async def serve(
         ssl_certfile=server_settings.ssl_certfile,
         ssl_keyfile=server_settings.ssl_keyfile,
     )
-    server = _Server(config, node.admission)
+    server = _Server(config, node.admission, _at_home(node, private))
     loop = asyncio.get_running_loop()
     leaving = asyncio.Event()
 
@@ -125,6 +142,29 @@ async def serve(
             loop.remove_reader(sys.stdin.fileno())
         for stop in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(stop)
+
+
+def _at_home(
+    node: Node, private: socket.socket | None
+) -> tuple[socket.socket, uvicorn.Config] | None:
+    """Return how a private socket is served: without TLS, and nothing but what is passed on."""
+    if private is None or node.over_http is None:
+        return None
+    config = uvicorn.Config(
+        node.over_http.at_home,
+        # uvicorn takes a method for something older.
+        interface="asgi3",
+        loop="none",
+        http=HttpProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+    )
+    return private, config
 
 
 async def _drain(leaving: asyncio.Event, node: Node, server: _Server) -> None:

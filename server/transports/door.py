@@ -29,7 +29,8 @@ _PATH: Final = re.compile(
     r"(?:/s/(?P<instance>[A-Za-z0-9_-]{8,64}))?(?:/t/(?P<token>[^/]+))?/app/(?P<key>[^/]+)",
     re.ASCII,
 )
-_HEADERS: Final = ("origin", "host", "authorization", "cookie", "x-forwarded-for")
+JUDGED: Final = ("origin", "host", "authorization", "cookie", "x-forwarded-for")
+"""The headers of a handshake that count."""
 _LISTS: Final = {"cookie": "; ", "x-forwarded-for": ","}
 """Headers of which all count, and how they are joined."""
 
@@ -205,7 +206,7 @@ class Door:
 def judged_headers(all_of: Callable[[str], Sequence[str]]) -> dict[str, str]:
     """Return the headers of a `Handshake`; ``all_of`` gives all values of one."""
     headers = {}
-    for name in _HEADERS:
+    for name in JUDGED:
         values = all_of(name)
         if values:
             headers[name] = _LISTS[name].join(values) if name in _LISTS else values[0]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 import orjson
@@ -17,7 +19,22 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.protocol import frames
+from server.transports.admission import Admission
 from server.transports.door import Door, Handshake, Turned, judged_headers
+from server.transports.exchange import (
+    MAX_BODY,
+    OPEN_TO_ALL,
+    Gone,
+    Pairs,
+    TooLarge,
+    answer,
+    body_of,
+    gone,
+    more,
+    refuse,
+    while_there,
+)
+from server.transports.homes import Homes, told_client
 from server.transports.http import CONNECTION
 from server.transports.stream import (
     HEARTBEAT,
@@ -28,7 +45,7 @@ from server.transports.stream import (
     Stream,
     closing,
 )
-from server.transports.websocket import encode
+from server.transports.websocket import CROWDED, encode
 
 _PREFIX: Final = "/pusher"
 _PATH: Final = re.compile(
@@ -40,22 +57,15 @@ GRACE_S: Final = 10.0
 """How long a session waits for its client's next request."""
 MAX_WAITING: Final = 10_000
 """Sessions that wait; of more, those that have waited longest are lost."""
-_MAX_BODY: Final = 256 * 1024
-"""Bytes of a request: the largest message, escaped by JSON, and twice as much again."""
 _MAX_STAMP: Final = 64
 
-_Headers = tuple[tuple[bytes, bytes], ...]
-
-# For any page: the answer to one whose origin is not allowed says just that. Cookies are no matter:
-# without allow-credentials no page of another origin reads what it asks for with them.
-_OPEN_TO_ALL: Final[_Headers] = ((b"access-control-allow-origin", b"*"),)
-_PREFLIGHT: Final[_Headers] = (
-    *_OPEN_TO_ALL,
+_PREFLIGHT: Final[Pairs] = (
+    *OPEN_TO_ALL,
     (b"access-control-allow-methods", b"POST"),
     (b"access-control-allow-headers", b"content-type"),
 )
-_FRAMES: Final[_Headers] = (
-    *_OPEN_TO_ALL,
+_FRAMES: Final[Pairs] = (
+    *OPEN_TO_ALL,
     (b"content-type", b"text/plain; charset=utf-8"),
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store, no-transform"),
@@ -70,55 +80,109 @@ class _Key(NamedTuple):
     origin: str | None
 
 
-class _Gone(Exception):
-    """The client went away before it had sent its request."""
+class _Opening:
+    """A session that nobody has greeted yet: its request waits for its turn."""
 
+    __slots__ = ("_open", "offered")
 
-class _TooLarge(Exception):
-    """A request's body exceeds its bound."""
+    def __init__(self, open_: Callable[[], Stream | Turned]) -> None:
+        """Create it; ``open_`` says what becomes of the session."""
+        self._open = open_
+        self.offered: asyncio.Future[Stream | Turned] = asyncio.get_running_loop().create_future()
+
+    def greet(self, *, crowded: bool) -> None:
+        """Open the session, or say that there is no room to wait."""
+        self.offered.set_result(CROWDED if crowded else self._open())
 
 
 class SockJs:
     """Answers the fallbacks' requests, and leaves the rest to another."""
 
-    def __init__(self, door: Door, otherwise: ASGIApp) -> None:
-        """Create it; what is not of a fallback goes to ``otherwise``."""
+    def __init__(
+        self,
+        door: Door,
+        otherwise: ASGIApp,
+        *,
+        admission: Admission | None = None,
+        homes: Homes | None = None,
+    ) -> None:
+        """Create it.
+
+        Args:
+            door: judges who opens a session.
+            otherwise: where what is not of a fallback goes.
+            admission: where whoever opens one waits for its turn.
+            homes: which sessions are other workers'.
+
+        """
         self._door = door
         self._otherwise = otherwise
+        self._admission = admission or Admission()
+        self._homes = homes or Homes()
         self._framing = Framing()
         self._streams: dict[_Key, Stream] = {}
+        self._openings: set[_Opening] = set()
         self._waiting: dict[_Key, asyncio.TimerHandle] = {}
         """Those without an open response, by how long they have been."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        path = (
-            scope["raw_path"].decode("ascii", errors="replace") if scope["type"] == "http" else ""
-        )
-        found = _PATH.fullmatch(path) if path.startswith(_PREFIX) else None
+        """Answer one request, or have it answered where its session is at home."""
+        found = _found(scope)
         if found is None:
             await self._otherwise(scope, receive, send)
         elif scope["method"] == "OPTIONS":
-            await _answer(send, 204, headers=_PREFLIGHT)
+            await answer(send, 204, headers=_PREFLIGHT)
         elif scope["method"] != "POST":
             allow = (b"allow", b"POST, OPTIONS")
-            await _refuse(send, 405, "only POST is allowed here", allow)
-        else:
-            headers = Headers(scope=scope)
-            key = _Key(f"{found['door']}/{found['session']}", headers.get("origin"))
+            await refuse(send, 405, "only POST is allowed here", allow)
+        elif (home := self._homes.elsewhere(_session(found))) is not None:
             try:
-                if found["what"] == "xhr_send":
-                    await self._hear(key, scope, receive, send)
-                else:
-                    streaming = found["what"] == "xhr_streaming"
-                    target = f"{found['door']}?{scope['query_string'].decode('latin-1')}"
-                    peer = scope["client"][0] if scope["client"] else ""
-                    given = Handshake(target, judged_headers(headers.getlist), peer)
-                    await self._tell(key, given, scope, receive, send, streaming=streaming)
-            except _TooLarge:
-                await _refuse(send, 413, f"the request's body exceeds {_MAX_BODY} bytes")
-            except _Gone:
-                pass
+                body = await body_of(receive)
+            except TooLarge as error:
+                # It is told by its session, which ends with it.
+                body = error.read
+            except Gone:
+                return
+            await self._homes.forward(home, scope, body, receive, send)
+        else:
+            await self._obey(found, scope, receive, send)
+
+    async def at_home(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that another worker has passed on."""
+        found = _found(scope)
+        if found is None:
+            await refuse(send, 404, "no request of a session")
+        else:
+            await self._obey(found, {**scope, "client": told_client(scope)}, receive, send)
+
+    async def _obey(self, found: re.Match[str], scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        key = _Key(_session(found), headers.get("origin"))
+        try:
+            if found["what"] == "xhr_send":
+                await self._hear(key, scope, receive, send)
+            else:
+                streaming = found["what"] == "xhr_streaming"
+                target = f"{found['door']}?{scope['query_string'].decode('latin-1')}"
+                peer = scope["client"][0] if scope["client"] else ""
+                given = Handshake(target, judged_headers(headers.getlist), peer)
+                await self._tell(key, given, scope, receive, send, streaming=streaming)
+        except TooLarge:
+            await refuse(send, 413, f"the request's body exceeds {MAX_BODY} bytes")
+        except Gone:
+            pass
+
+    async def drain(self, within_s: float) -> None:
+        """Tell whoever waits at the door, which is closed; await what other workers still say."""
+        for opening in self._openings:
+            self._admission.leave(opening)
+            if not opening.offered.done():
+                opening.greet(crowded=False)
+        await self._homes.drain(within_s)
+
+    def hurry(self) -> None:
+        """Cut what other workers still say."""
+        self._homes.end()
 
     def end(self) -> None:
         """Lose every session: the process ends, and nobody can come for what is left."""
@@ -129,11 +193,11 @@ class SockJs:
 
     async def _hear(self, key: _Key, scope: Scope, receive: Receive, send: Send) -> None:
         if key not in self._streams:
-            await _refuse(send, 404, "no such session")
+            await refuse(send, 404, "no such session")
             return
         try:
-            body = await _body(receive)
-        except _TooLarge:
+            body = await body_of(receive)
+        except TooLarge:
             # Nobody reads the answer, and a message is lost.
             if key in self._streams:
                 self._streams[key].overrun()
@@ -143,14 +207,14 @@ class SockJs:
         except orjson.JSONDecodeError:
             messages = None
         if not isinstance(messages, list) or not all(isinstance(each, str) for each in messages):
-            await _refuse(send, 400, "the body is not a JSON array of strings")
+            await refuse(send, 400, "the body is not a JSON array of strings")
             return
         stream = self._streams.get(key)
         if stream is None or stream.finished:
-            await _refuse(send, 404, "no such session")
+            await refuse(send, 404, "no such session")
             return
         stream.hear(messages, _stamp(scope))
-        await _answer(send, 204, headers=_OPEN_TO_ALL)
+        await answer(send, 204, headers=OPEN_TO_ALL)
 
     # --- to the client ---------------------------------------------------------------------------
 
@@ -164,34 +228,56 @@ class SockJs:
         *,
         streaming: bool,
     ) -> None:
-        await _body(receive)
-        stream = self._streams.get(key)
-        if stream is not None and stream.finished:
-            self._lose(key)
-            stream = None
-        if stream is None:
-            stream = Stream(self._framing)
-            offered = self._door.enter(given, stream)
-            if isinstance(offered, Turned):
-                await _turn_away(send, offered, streaming=streaming)
-                return
-            self._streams[key] = stream
-            stream.enter(offered)
-        waiting = self._waiting.pop(key, None)
-        if waiting is not None:
-            waiting.cancel()
+        await body_of(receive)
+        stream = await self._offered(key, given, receive)
+        if isinstance(stream, Turned):
+            await _turn_away(send, stream, streaming=streaming)
+            return
+        if self._streams.get(key) is stream:
+            self._wait_no_more(key)
         written = len(PRELUDE) if streaming else 0
         receiver = Receiver(scope["extensions"][CONNECTION]["abort"], written=written)
         stream.attach(receiver, _stamp(scope))
-        answer = _pour if streaming else _once
+        say = _pour if streaming else _once
         try:
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(_watch(receive, receiver))
-                await answer(stream, receiver, send)
+                await say(stream, receiver, send)
                 watching.cancel()
         finally:
             stream.detach(receiver)
             self._after(receiver, key, stream)
+
+    async def _offered(self, key: _Key, given: Handshake, receive: Receive) -> Stream | Turned:
+        """Return the session of a request, which waits for its turn to open one."""
+        stream = self._streams.get(key)
+        if self._door.draining or (stream is not None and not stream.finished):
+            return self._met(key, given)
+        opening = _Opening(partial(self._met, key, given))
+        self._openings.add(opening)
+        self._admission.come(opening)
+        try:
+            return await while_there(opening.offered, receive)
+        finally:
+            self._admission.leave(opening)
+            self._openings.discard(opening)
+
+    def _met(self, key: _Key, given: Handshake) -> Stream | Turned:
+        """Return the session that has the key, a new one where there is none."""
+        stream = self._streams.get(key)
+        if stream is not None:
+            if not stream.finished:
+                return stream
+            self._lose(key)
+        stream = Stream(self._framing)
+        offered = self._door.enter(given, stream)
+        if isinstance(offered, Turned):
+            return offered
+        self._streams[key] = stream
+        stream.enter(offered)
+        # Its client may be gone before it learns of it.
+        self._wait(key)
+        return stream
 
     def _after(self, receiver: Receiver, key: _Key, stream: Stream) -> None:
         """Have a session without a response wait for the next one, or end where all is said."""
@@ -200,30 +286,36 @@ class SockJs:
         if stream.finished or receiver.was_cut:
             self._lose(key)
             return
+        self._wait(key)
+
+    def _wait(self, key: _Key) -> None:
         self._waiting[key] = asyncio.get_running_loop().call_later(GRACE_S, self._lose, key)
         if len(self._waiting) > MAX_WAITING:
             self._lose(next(iter(self._waiting)))
 
-    def _lose(self, key: _Key) -> None:
+    def _wait_no_more(self, key: _Key) -> None:
         waiting = self._waiting.pop(key, None)
         if waiting is not None:
             waiting.cancel()
+
+    def _lose(self, key: _Key) -> None:
+        self._wait_no_more(key)
         self._streams.pop(key).lose()
 
 
 async def _pour(stream: Stream, receiver: Receiver, send: Send) -> None:
     """Answer with a response without an end: for a stock client its end is a broken connection."""
     await send({"type": "http.response.start", "status": 200, "headers": _FRAMES})
-    await _more(send, PRELUDE)
+    await more(send, PRELUDE)
     while not receiver.over:
         data = stream.take(receiver)
         if data:
-            await _more(send, data)
+            await more(send, data)
         elif stream.finished:
             break
         elif not await receiver.woken():
             receiver.room -= len(HEARTBEAT)
-            await _more(send, HEARTBEAT)
+            await more(send, HEARTBEAT)
     await send({"type": "http.response.body", "body": receiver.farewell})
 
 
@@ -232,37 +324,30 @@ async def _once(stream: Stream, receiver: Receiver, send: Send) -> None:
     data = b""
     while not receiver.over and not data:
         data = stream.take(receiver) or (b"" if await receiver.woken() else HEARTBEAT)
-    await _answer(send, 200, data or receiver.farewell, _FRAMES)
+    await answer(send, 200, data or receiver.farewell, _FRAMES)
 
 
 async def _turn_away(send: Send, turned: Turned, *, streaming: bool) -> None:
     told = Framing().line(encode(frames.error(turned.code, turned.reason)))
     said = OPEN + told + closing(turned.code, turned.reason)
-    await _answer(send, 200, PRELUDE + said if streaming else said, _FRAMES)
+    await answer(send, 200, PRELUDE + said if streaming else said, _FRAMES)
 
 
 async def _watch(receive: Receive, receiver: Receiver) -> None:
     """Learn that the client is gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await gone(receive)
     receiver.over = True
     receiver.wake()
 
 
-async def _body(receive: Receive) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise _Gone
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > _MAX_BODY:
-            raise _TooLarge
-        more = message.get("more_body", False)
-    return b"".join(chunks)
+def _found(scope: Scope) -> re.Match[str] | None:
+    if scope["type"] != "http" or not scope["raw_path"].startswith(_PREFIX.encode()):
+        return None
+    return _PATH.fullmatch(scope["raw_path"].decode("ascii", errors="replace"))
+
+
+def _session(found: re.Match[str]) -> str:
+    return f"{found['door']}/{found['session']}"
 
 
 def _stamp(scope: Scope) -> str:
@@ -272,19 +357,3 @@ def _stamp(scope: Scope) -> str:
         return ""
     stamp = f"{query.get('t')} {query['n']}"
     return stamp if len(stamp) <= _MAX_STAMP else ""
-
-
-async def _more(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-
-
-async def _refuse(send: Send, status: int, reason: str, *more: tuple[bytes, bytes]) -> None:
-    headers = (*_OPEN_TO_ALL, (b"content-type", b"application/json"), *more)
-    await _answer(send, status, orjson.dumps({"error": reason}), headers)
-
-
-async def _answer(send: Send, status: int, body: bytes = b"", headers: _Headers = ()) -> None:
-    # A 204 has no length, not even 0.
-    length = () if status == 204 else ((b"content-length", b"%d" % len(body)),)  # noqa: PLR2004
-    await send({"type": "http.response.start", "status": status, "headers": (*headers, *length)})
-    await send({"type": "http.response.body", "body": body})

@@ -40,7 +40,8 @@ TOO_MANY: Final = frames.error(
     ErrorCode.CLIENT_EVENT_REFUSED, "too many messages a second: this one was not obeyed"
 )
 """What a message is answered with that is not obeyed."""
-_CROWDED: Final = Turned(CloseCode.OVER_CAPACITY, "too many are connecting now: come again")
+CROWDED: Final = Turned(CloseCode.OVER_CAPACITY, "too many are connecting now: come again")
+"""What a client is told where there is no room to wait."""
 _SUBPROTOCOLS: Final = (Subprotocol(SUBPROTOCOL),)
 _CLOSES_WITH_1007: Final = "text frames must be UTF-8"
 _CLOSES_WITH_1003: Final = "binary frames are not part of the protocol"
@@ -251,7 +252,7 @@ class WebSocketProtocol(asyncio.Protocol):
         )
         headers = judged_headers(request.headers.get_all)
         handshake = Handshake(request.path, headers, _peer(self._transport))
-        offered = _CROWDED if self._crowded else self._door.enter(handshake, self)
+        offered = CROWDED if self._crowded else self._door.enter(handshake, self)
         if isinstance(offered, Turned):
             self._transport.write(encode(frames.error(offered.code, offered.reason)))
             self.close(offered.code, offered.reason)

@@ -144,6 +144,15 @@ class Fallback:
                     if frame["event"] == event:
                         return frame
 
+    async def waiting(self) -> asyncio.Task[httpx.Response]:
+        """Open the session, and return a poll of it that has reached the server."""
+        await self.poll()
+        polls = [asyncio.create_task(self.post("xhr", protocol="7")) for _ in range(2)]
+        # Whichever comes second takes the place of the other.
+        done, waiting = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
+        assert told(done.pop().result().text.splitlines())[0] == 2010
+        return waiting.pop()
+
 
 @contextlib.asynccontextmanager
 async def fallback(server: Server, path: str = "", key: str = APP_KEY) -> AsyncIterator[Fallback]:

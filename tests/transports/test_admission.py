@@ -72,6 +72,20 @@ class Comer:
             frame["data"] = json.loads(frame["data"])
         return frame
 
+    def answered(self) -> bytes:
+        """Return the body of the answer to a request, without its chunks' lengths."""
+        with self.socket.makefile("rb") as wire:
+            assert wire.readline() == b"HTTP/1.1 200 OK\r\n"
+            head = dict(
+                line.rstrip().lower().split(b": ", 1) for line in iter(wire.readline, b"\r\n")
+            )
+            if b"content-length" in head:
+                return wire.read(int(head[b"content-length"]))
+            chunks = []
+            while length := int(wire.readline(), 16):
+                chunks.append(wire.read(length + 2)[:-2])
+            return b"".join(chunks)
+
 
 Come = Callable[[Server, bytes], Comer]
 
@@ -189,6 +203,68 @@ async def test_herd_is_told_when_the_server_stops(
         if frame["event"] == "pusher:error":
             assert frame["data"]["code"] == 4100
     assert server.end() == 0
+
+
+# --- sessions over HTTP --------------------------------------------------------------------------
+
+
+def poll(session: str = "session", user: str = "over-http") -> bytes:
+    """Return the request that opens a session over HTTP."""
+    target = f"/pusher/t/{token(user)}/app/{APP_KEY}/1/{session}/xhr?protocol=7"
+    return f"POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+async def test_session_over_http_waits_with_the_others(
+    start_server: StartServer, come: Come, tmp_path: Path
+) -> None:
+    """It is greeted behind those who came before it; none is made for a client that has left.
+
+    Of two requests for one session the first opens it. The second finds it, and takes the place of
+    the first, as at any time.
+    """
+    server = await herd_of(start_server, tmp_path)
+    with asleep(server):
+        before = [come(server, upgrade(number)) for number in range(HERD)]
+        polling = come(server, poll("polls"))
+        come(server, poll("leaves")).socket.close()
+        streaming = poll("twice").replace(b"/xhr?", b"/xhr_streaming?")
+        first, _ = [come(server, streaming) for _ in range(2)]
+        after = [come(server, upgrade(number)) for number in range(HERD)]
+    ids = greeted([comer.told() for comer in before])
+    assert b"connection_established" in await asyncio.to_thread(polling.answered)
+    said = await asyncio.to_thread(first.answered)
+    assert said.endswith(b'c[2010,"another receiver has come"]\n')
+    ids_after = greeted([comer.told() for comer in after])
+    in_order = await opened(server, 2 * HERD + 2)
+    assert len(in_order) == 2 * HERD + 2
+    assert in_order[:HERD] == ids
+    # A request is read a moment later than a handshake that comes with it.
+    assert [each for each in in_order[HERD:] if each in ids_after] == ids_after
+
+
+async def test_session_over_http_is_told_when_too_many_wait(
+    start_server: StartServer, come: Come, tmp_path: Path
+) -> None:
+    """4100 in the words of its own transport, in either kind of answer."""
+    server = await herd_of(start_server, tmp_path, f"{ONE_A_TURN}waiting_handshakes = 10\n")
+    streaming = b"/xhr_streaming?"
+    with asleep(server):
+        comers = [come(server, upgrade(number)) for number in range(HERD)]
+        polling = [come(server, poll(f"poll{number}")) for number in range(HERD)]
+        pouring = [
+            come(server, poll(f"pour{number}").replace(b"/xhr?", streaming))
+            for number in range(HERD)
+        ]
+    end = b'c[4100,"too many are connecting now: come again"]\n'
+    said = [await asyncio.to_thread(comer.answered) for comer in polling]
+    told = [each for each in said if each.endswith(end)]
+    assert told
+    assert all(each.startswith(b"o\na") for each in told)
+    # Who comes last finds no room; whoever did has a response without an end.
+    last = await asyncio.to_thread(pouring[-1].answered)
+    assert last.startswith(b"h" * 2048 + b"\no\na")
+    assert last.endswith(end)
+    assert len(greeted([comer.told() for comer in comers])) == 10
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has prlimit")

@@ -24,7 +24,7 @@ from tests.harness import (
     started,
     token,
 )
-from tests.transports.fallback import GREETING, Fallback, decoded, fallback, told
+from tests.transports.fallback import GREETING, decoded, fallback, told
 
 DESK = "https://desk.example"
 
@@ -107,7 +107,7 @@ async def test_stopping_server_tells_its_clients_and_ends(
         clients = [await stack.enter_async_context(fallback(server)) for _ in range(3)]
         stream = await stack.enter_async_context(clients[0].streaming())
         await stream.until(GREETING)
-        polling = [await _polling(client) for client in clients[1:]]
+        polling = [await client.waiting() for client in clients[1:]]
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         if signals == 2:
@@ -115,20 +115,10 @@ async def test_stopping_server_tells_its_clients_and_ends(
             server.process.send_signal(signal.SIGTERM)
         assert told(await stream.rest()) == (4200, "the node is draining")
         for poll in polling:
-            assert told(await poll)[0] == 4200
+            assert told((await poll).text.splitlines())[0] == 4200
     assert await asyncio.to_thread(server.process.wait, 15) == 0
     server.process = None
     assert len(server.log_events("connection.closed")) == len(clients)
-
-
-async def _polling(client: Fallback) -> asyncio.Task[list[str]]:
-    """Open a session, and return a poll of it that has reached the server."""
-    await client.poll()
-    before, after = asyncio.create_task(client.poll()), asyncio.create_task(client.poll())
-    # Whichever comes second takes the place of the other.
-    done, waiting = await asyncio.wait((before, after), return_when=asyncio.FIRST_COMPLETED)
-    assert told(done.pop().result())[0] == 2010
-    return waiting.pop()
 
 
 async def test_refused_page_is_told(guarded_server: Server) -> None:
