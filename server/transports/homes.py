@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -24,8 +23,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-import httpx
-from starlette.types import Receive, Scope, Send
+from httptools import HttpResponseParser
+from starlette.types import Message, Receive, Scope, Send
 
 from server.errors import ConfigError
 from server.transports.door import JUDGED
@@ -37,22 +36,15 @@ PEER: Final = b"bellhop-peer"
 _PASSED_ON: Final = frozenset(name.encode() for name in JUDGED)
 _NOT_PASSED_ON: Final = frozenset({b"connection", b"transfer-encoding", b"date"})
 """Of an answer: each connection has its own."""
-_CONNECT_S: Final = 5.0
-"""How long a home whose queue is full may stay so."""
 _UNREAD_S: Final = 30.0
 """How long a piece of an answer may wait for its client to read: behind it nothing can be seen of
 the home, which ends sessions whose client is silent."""
 _LATE_S: Final = 1.0
 """How much later than this worker another one may have begun to drain."""
+_PIECE: Final = 64 * 1024
 _BACKLOG: Final = 4096
 _LONGEST_ROOT: Final = 64
 """Bytes of the temporary directory's path; a socket's path may have 108, on macOS 104."""
-
-# A transport for each request: a pool looks through all its connections with each, and would repeat
-# nothing that met a home's end. Without a context of ours each would load all certificates.
-_NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-_ONE: Final = httpx.Limits(max_connections=1, max_keepalive_connections=0)
-_TIMES: Final = {"connect": _CONNECT_S, "read": None, "write": _UNREAD_S, "pool": None}
 
 
 class Homes:
@@ -105,51 +97,90 @@ class Homes:
             passing.cancel()
 
 
+class _Answer:
+    """What the parser finds in a home's answer."""
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.pieces: list[bytes] = []
+        self.begun = False
+        self.complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        if name.lower() not in _NOT_PASSED_ON:
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Note that the head is known."""
+        self.begun = True
+
+    def on_body(self, piece: bytes) -> None:
+        """Take a piece."""
+        self.pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """Note that nothing more comes."""
+        self.complete = True
+
+
 async def _pass_on(home: Path, scope: Scope, body: bytes, send: Send) -> bool:
     """Pass on a request, and its answer as it comes; whether that is complete."""
-    began = False
+    told = _Answer()
+    writer = None
     try:
-        async with httpx.AsyncHTTPTransport(uds=str(home), verify=_NO_TLS, limits=_ONE) as way:
-            response = await way.handle_async_request(_request(scope, body))
-            try:
-                head = [
-                    (name, value)
-                    for name, value in response.headers.raw
-                    if name not in _NOT_PASSED_ON
-                ]
-                began = True
-                status = response.status_code
-                await send({"type": "http.response.start", "status": status, "headers": head})
-                async for piece in response.aiter_raw():
-                    async with asyncio.timeout(_UNREAD_S):
-                        await more(send, piece)
-            finally:
-                await response.aclose()
-    except httpx.LocalProtocolError:
-        # Our parser reads more than this library writes.
-        await refuse(send, 400, "the request's head cannot be passed on")
-    except (httpx.TransportError, TimeoutError):
-        if began:
+        reader, writer = await asyncio.open_unix_connection(str(home))
+        writer.write(_request(scope, body))
+        await _tell(reader, told, _to_who_reads(send))
+    except (OSError, EOFError):
+        if told.begun:
             return False
         await refuse(send, 503, "the session's worker does not answer")
-    else:
-        await send({"type": "http.response.body", "body": b""})
+    finally:
+        if writer is not None:
+            writer.transport.abort()
     return True
 
 
-def _request(scope: Scope, body: bytes) -> httpx.Request:
-    client = scope["client"]
+async def _tell(reader: asyncio.StreamReader, told: _Answer, send: Send) -> None:
+    """Pass on an answer; raises `OSError` or `EOFError` where that ends untimely."""
+    parser = HttpResponseParser(told)
+    started = False
+    while not told.complete:
+        data = await reader.read(_PIECE)
+        if not data:
+            raise EOFError
+        parser.feed_data(data)
+        if told.begun and not started:
+            started = True
+            status = parser.get_status_code()
+            await send({"type": "http.response.start", "status": status, "headers": told.headers})
+        if told.pieces:
+            piece = b"".join(told.pieces)
+            told.pieces.clear()
+            await more(send, piece)
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _to_who_reads(send: Send) -> Send:
+    """Return the way to a client that raises `TimeoutError` where it takes nothing."""
+
+    async def sending(message: Message) -> None:
+        async with asyncio.timeout(_UNREAD_S):
+            await send(message)
+
+    return sending
+
+
+def _request(scope: Scope, body: bytes) -> bytes:
+    """Return a request as it goes over the private socket, which is kept for no other one."""
+    peer = scope["client"][0].encode() if scope["client"] else b""
+    # As the client wrote them: the parser has let no line's end through.
     headers = [(name, value) for name, value in scope["headers"] if name in _PASSED_ON]
-    if not any(name == b"host" for name, _ in headers):
-        # The library would make one up, and a cookie counts by it.
-        headers.append((b"host", b""))
-    headers.append((PEER, client[0].encode() if client else b""))
-    # As the client wrote it: a parsed URL would escape it anew.
-    target = scope["raw_path"] + b"?" + scope["query_string"]
-    more_of_it = {"target": target, "timeout": _TIMES}
-    return httpx.Request(
-        "POST", "http://home", headers=headers, content=body, extensions=more_of_it
-    )
+    headers += [(PEER, peer), (b"content-length", b"%d" % len(body))]
+    lines = [b"POST %b?%b HTTP/1.1" % (scope["raw_path"], scope["query_string"])]
+    lines += [b"%b: %b" % header for header in headers]
+    return b"\r\n".join([*lines, b"", body])
 
 
 def told_client(scope: Scope) -> tuple[str, int] | None:
@@ -173,7 +204,9 @@ def private_sockets(count: int) -> Iterator[tuple[Path, list[socket.socket]]]:
         root = tempfile.gettempdir()
         if len(os.fsencode(root)) > _LONGEST_ROOT:
             root = "/tmp"  # noqa: S108  a directory of our own is made in it
-        made = tempfile.TemporaryDirectory(prefix="bellhop-", dir=root, ignore_cleanup_errors=True)
+        made = tempfile.TemporaryDirectory(
+            prefix="bellhop-workers-", dir=root, ignore_cleanup_errors=True
+        )
     except OSError as error:
         raise ConfigError(f"cannot make the workers' sockets: {_reason(error)}") from None
     with made as name, ExitStack() as stack:

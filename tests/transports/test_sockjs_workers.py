@@ -310,7 +310,7 @@ async def test_response_that_nobody_reads_is_cut_by_whoever_writes_it(
             await reader.readuntil(b"connection_established")
             await client.send("pusher:subscribe", {"channel": "news"})
             await reader.readuntil(b"subscription_succeeded")
-            assert held()
+            await eventually(held)
             batch = [{"channel": "news", "name": "n", "data": "x" * 10_000} for _ in range(10)]
             while not (lines := server.log_events("connection.closed")):
                 await asyncio.to_thread(pusher.trigger_batch, batch)
