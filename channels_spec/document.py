@@ -47,6 +47,8 @@ MESSAGE_KEYS: Final = frozenset(
 )
 MOVES_KEYS: Final = frozenset({"allowed", "field", "per"})
 _REFERENCE: Final = "$ref"
+_Loader: Final[type[yaml.SafeLoader]] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml where PyYAML has it, as its wheels do: four times as fast, at every start."""
 _TEXT: Final = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 """What a key may be: `no` is none in YAML, nor is `404`."""
 
@@ -127,7 +129,7 @@ class Document:
 def read_document(file: Path) -> Document:
     """Read a YAML file; raises `ContractError` naming file, line and cause."""
     try:
-        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        loader = _Loader(file.read_text(encoding="utf-8"))
         root = loader.get_single_node()
         problems = list(_misleading(root, {}, ""))
         if problems:

@@ -322,7 +322,7 @@ components:
         ("a: 1\nb: {c: 1, d: 2,\n  c: 3}\n", "2: b.c: given twice, again in line 3"),
         ("a: 1\nb: &b\n  - c: *b\n", "3: b.0.c: an alias of what it stands in"),
         ("a: &a [1]\nb: [*a, *a]\nc: *a\n", "1: x-bellhop-views: expected a mapping"),
-        ("a: [", "1: not readable as YAML: while parsing a flow node, expected the node"),
+        ("a: b: c", "1: not readable as YAML: mapping values are not allowed"),
         ("a:\n  ? [1]\n  : 2\n", "1: a: line 2 has a key that is no text: quote it"),
         ("a:\n  no: 2\n", "1: a: line 2 has a key that is no text: quote it"),
         ("a: !!binary é\n", "1: not readable as YAML: failed to convert base64 data into ascii"),
