@@ -4,11 +4,15 @@ One node reads at a time, the holder of a lease: reading and removing are script
 for anybody else. A new holder first takes what its predecessor left unfinished, in order. An entry
 goes out under its own event id, or under one made of its id in the stream, so that within the
 dedupe window what went out before its predecessor died is known again.
+
+An entry stays in the stream, and pending, until it is published, also while it waits because its
+hotel publishes too much. Whatever goes wrong, the holder too begins anew with what is pending.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +24,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from server.backlog import Backlog, Held
 from server.broker.interface import Receipt
 from server.broker.keys import Keys
 from server.broker.message import Publication
@@ -33,9 +38,7 @@ _NAME: Final = "publish"
 _GROUP: Final = "bellhop"
 _AT_ONCE: Final = 200
 """Entries that are taken together; one script removes them."""
-_WAIT_MS: Final = 1_000
 _RETRY_S: Final = 0.25
-_LONGEST_WAIT_S: Final = 1.0
 _SUSPICIOUS: Final = 2
 _MOST_TRIES: Final = 5
 """An entry that has been tried so often and is still there goes to the refused ones."""
@@ -54,6 +57,10 @@ class _Entry:
     def text(self, name: str) -> str:
         """Return a field as text; empty where there is none."""
         return self.fields.get(name, b"").decode(errors="replace")
+
+
+_Ready = tuple[_Entry, Publication | None]
+"""What goes out now, or was refused: then there is no publication."""
 
 
 class _LeaseLost(Exception):
@@ -85,6 +92,10 @@ class Intake:
         self._done_script = redis.register_script(scripts.joinpath("done.lua").read_text("utf-8"))
         self._last = b"0-0"
         """The stream's last id when it was read."""
+        self._token = 0
+        self._taken = "0"
+        """The last entry that was taken under that token."""
+        self._backlog = Backlog[_Entry](publisher.wait_s)
         self._refused: set[str] = set()
         """Entries that are kept with the refused ones and have yet to be removed."""
 
@@ -101,32 +112,52 @@ class Intake:
             if not (self._lease.held and self._publisher.ready):
                 await asyncio.sleep(_RETRY_S)
                 continue
-            token = self._lease.token
             try:
-                entries = await self._take(token)
-                if entries:
-                    await self._finish(entries, token)
-                else:
-                    # An entry that was added since is behind the id that was read with the others.
-                    await self._redis.xread({self._stream: self._last}, count=1, block=_WAIT_MS)
+                await self._turn(self._lease.token)
             except _LeaseLost:
+                self._token = 0
                 self._refused.clear()
             except (RedisError, OSError, BrokerUnavailable) as error:
+                self._token = 0
                 log.warning("intake.waits", error=type(error).__name__)
                 await asyncio.sleep(_RETRY_S)
 
+    async def _turn(self, token: int) -> None:
+        """Publish what is new and what waits no longer; if there is nothing, await something."""
+        if token != self._token:
+            self._token, self._taken = token, "0"
+            self._backlog.clear()
+        entries = [] if self._backlog.full else await self._take(token)
+        if entries:
+            await self._finish(entries, token)
+        waited = self._backlog.take(self._passes, _AT_ONCE)
+        await self._pass_on([(held.entry, held.publication) for held in waited], token)
+        if entries or waited:
+            return
+        wait_s = self._backlog.wait_s()
+        if self._backlog.full:
+            await asyncio.sleep(wait_s)
+        else:
+            # An entry that was added since is behind the id that was read with the others.
+            wait_ms = max(1, math.ceil(wait_s * 1000))
+            await self._redis.xread({self._stream: self._last}, count=1, block=wait_ms)
+
     async def _take(self, token: int) -> list[_Entry]:
         answer: Any = await self._take_script(
-            keys=[self._stream, self._lease.key], args=[token, _GROUP, "node", _AT_ONCE]
+            keys=[self._stream, self._lease.key],
+            args=[token, _GROUP, "node", _AT_ONCE, self._taken],
         )
         if answer[0] == 0:
             self._lease.lost(token)
             raise _LeaseLost
         self._last = answer[1]
-        return [_entry(*each) for each in answer[2:]]
+        entries = [_entry(*each) for each in answer[2:]]
+        if entries:
+            self._taken = entries[-1].id
+        return entries
 
     async def _finish(self, entries: list[_Entry], token: int) -> None:
-        """Publish entries in order and remove them.
+        """Publish entries that need not wait and remove them, in order.
 
         What is there again and again is under suspicion of being what ends nodes. Then they go one
         by one, so that the culprit is the first that is left; only that one is given up.
@@ -136,21 +167,45 @@ class Intake:
             self._refuse(first, 500, f"no node has finished it in {_MOST_TRIES} tries")
         count = 1 if first.deliveries > _SUSPICIOUS else len(entries)
         for begin in range(0, len(entries), count):
-            await self._pass_on(entries[begin : begin + count], token)
+            await self._pass_on(self._going(entries[begin : begin + count]), token)
 
-    async def _pass_on(self, entries: list[_Entry], token: int) -> None:
+    def _going(self, entries: list[_Entry]) -> list[_Ready]:
+        """Return what goes out now or is refused; the rest waits for its hotel's wall."""
+        going: list[_Ready] = []
+        for entry in entries:
+            publication = self._encoded(entry)
+            if publication is not None:
+                held = Held(entry, publication)
+                # Under suspicion nothing may be left behind: the first would not be the culprit.
+                if self._backlog.before(held) or not (
+                    self._passes(publication) or entry.deliveries > _SUSPICIOUS
+                ):
+                    self._backlog.put(held)
+                    continue
+            going.append((entry, publication))
+        return going
+
+    def _passes(self, publication: Publication) -> bool:
+        """Count an event where its hotel's wall lets it pass."""
+        if self._publisher.wait_s(publication):
+            return False
+        self._publisher.count([publication])
+        return True
+
+    async def _pass_on(self, going: list[_Ready], token: int) -> None:
         failures: Counter[str] = Counter()
-        while entries:
-            gone, error = await self._hand_over(entries, token)
-            await self._remove(entries[:gone], token)
-            entries = entries[gone:]
+        while going:
+            gone, error = await self._hand_over(going, token)
+            await self._remove([entry for entry, _ in going[:gone]], token)
+            going = going[gone:]
             if error is None:
                 continue
             log.warning("intake.waits", error=type(error).__name__)
             if isinstance(error, BrokerRefused):
-                failures[entries[0].id] += 1
-                if failures[entries[0].id] >= _MOST_TRIES:
-                    self._refuse(entries[0], 500, f"it failed {_MOST_TRIES} times: {error}")
+                first, _ = going[0]
+                failures[first.id] += 1
+                if failures[first.id] >= _MOST_TRIES:
+                    self._refuse(first, 500, f"it failed {_MOST_TRIES} times: {error}")
                     continue
             await asyncio.sleep(_RETRY_S)
             while not self._publisher.ready:
@@ -158,7 +213,7 @@ class Intake:
                 await asyncio.sleep(_RETRY_S)
 
     async def _hand_over(
-        self, entries: list[_Entry], token: int
+        self, going: list[_Ready], token: int
     ) -> tuple[int, BrokerUnavailable | None]:
         """Return how many are through from the first on, and why not the next one.
 
@@ -167,15 +222,15 @@ class Intake:
         """
         handed: list[asyncio.Future[Receipt] | None] = []
         last: asyncio.Future[Receipt] | None = None
-        for entry in entries:
+        for entry, publication in going:
             self._check_lease(token)
-            publication = self._encoded(entry)
-            if publication is not None:
-                await self._let_pass(publication, token)
-                if last is not None and last.done() and last.exception() is not None:
-                    break
-                last = self._publisher.publish(publication, "stream")
-            handed.append(last if publication is not None else None)
+            if publication is None or entry.id in self._refused:
+                handed.append(None)
+                continue
+            if last is not None and last.done() and last.exception() is not None:
+                break
+            last = self._publisher.publish(publication, "stream")
+            handed.append(last)
         for gone, published in enumerate(handed):
             if published is not None:
                 try:
@@ -192,13 +247,6 @@ class Intake:
             await self._rejected.written()
         await self._done_script(keys=[self._stream, self._lease.key], args=[token, _GROUP, *done])
         self._refused.difference_update(done)
-
-    async def _let_pass(self, publication: Publication, token: int) -> None:
-        """Wait while a hotel publishes too much, and with it whatever stands behind it."""
-        while wait := self._publisher.wait_s(publication):
-            await asyncio.sleep(min(wait, _LONGEST_WAIT_S))
-            self._check_lease(token)
-        self._publisher.count([publication])
 
     def _check_lease(self, token: int) -> None:
         if not self._lease.holds(token):

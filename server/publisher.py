@@ -146,9 +146,9 @@ class Publisher:
             )
             raise refused
 
-    def wait_s(self, publication: Publication) -> float:
-        """Return in how many seconds `count` would let an event pass; 0.0: now."""
-        return self._wall.wait_s(publication.app_id, publication.hotel_slug)
+    def wait_s(self, publication: Publication, count: int = 1) -> float:
+        """Return in how many seconds `count` would let so many such events pass; 0.0: now."""
+        return self._wall.wait_s(publication.app_id, publication.hotel_slug, count)
 
     def encode(self, event: Event) -> Publication:
         """Check, view and encode an event, to be counted later; raises `PublishRefused`."""

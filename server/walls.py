@@ -260,9 +260,9 @@ class PublishWall:
         self._buckets = Buckets[tuple[str, str]](rate)
         self.refused = 0
 
-    def wait_s(self, app_id: str, hotel: str = "") -> float:
-        """Return in how many seconds one more event may be published; 0.0: now. Takes nothing."""
-        return self._buckets.wait_s((app_id, hotel), self._clock())
+    def wait_s(self, app_id: str, hotel: str = "", count: int = 1) -> float:
+        """Return in how many seconds so many events may be published; 0.0: now. Takes nothing."""
+        return self._buckets.wait_s((app_id, hotel), self._clock(), count)
 
     def take(self, app_id: str, hotel: str = "") -> float:
         """Count one event; where it is too much, count none and return when it is not."""

@@ -172,6 +172,49 @@ async def test_hotel_over_its_wall_waits_in_order(
     await own.rejected(0)
 
 
+def low_wall(folder: Path) -> tuple[str, str]:
+    """Return arguments of a node that lets a hotel's first five events pass, then one a second."""
+    (folder / "low.toml").write_text("[walls]\npublishes_per_s = 1\npublishes_burst = 5\n")
+    return "--config", str(folder / "low.toml")
+
+
+async def test_hotel_at_its_wall_holds_up_no_other_and_loses_nothing(
+    server: Server, own: Entrance, start_server: StartServer, tmp_path: Path
+) -> None:
+    """Others go past; what waits is still in the stream, and goes out in order if its node dies."""
+    where = settings(server, own)
+    reader = await start_server(*low_wall(tmp_path), **where)
+    other = Entrance(own.redis, own.prefix)
+    async with own.subscriber(reader) as waits, other.subscriber(reader) as passes:
+        await own.add_updates(60)
+        await other.add_updates(5)
+        assert await told(passes, 5) == [1, 2, 3, 4, 5]
+        assert await told(waits, 5) == [1, 2, 3, 4, 5]
+        assert await own.redis.xlen(own.stream) > 20
+    next_one = await start_server(**where)
+    async with own.subscriber(next_one) as client:
+        reader.end(signal.SIGKILL)
+        await own.redis.delete(Keys(own.prefix).beside("publish", "lease"))
+        await told(client, 60)
+    await own.empty()
+    assert await carried(next_one, own) == [str(room) for room in range(1, 61)]
+    assert await carried(next_one, other) == ["1", "2", "3", "4", "5"]
+
+
+async def test_entry_that_nodes_may_have_died_of_waits_for_no_wall(
+    server: Server, own: Entrance, start_server: StartServer, tmp_path: Path
+) -> None:
+    """Else it would be passed by, and not be the first that is left if it ends the next one too."""
+    await own.add_updates(40)
+    await own.redis.xgroup_create(own.stream, GROUP, "0")
+    taken: Any = await own.redis.xreadgroup(GROUP, "dead", {own.stream: ">"})
+    ids = [entry_id for entry_id, _ in taken[0][1]]
+    await own.redis.xclaim(own.stream, GROUP, "dead", 0, ids, retrycount=2)
+    node = await start_server(*low_wall(tmp_path), **settings(server, own))
+    await own.empty()
+    assert await carried(node, own) == [str(room) for room in range(1, 41)]
+
+
 async def carried(node: Server, entrance: Entrance) -> list[str]:
     """Return the rooms of the events that the channel's history has, in order."""
     path = f"/apps/1/channels/{entrance.rooms}/events"
