@@ -11,19 +11,18 @@ import structlog
 from auth.revocations import Revoked
 from channels_spec.pusher import CloseCode
 from server.broker.message import Stay
-from server.errors import BrokerUnavailable
+from server.cancellation import raise_if_cancelled
+from server.docket import Asked
+from server.errors import BrokerRefused, BrokerUnavailable
 from server.hub import Hub
 from server.resuming import Resuming
 from server.revoking import MAX_VALUE, BadRevocation, Revoking
 
 _MAX_WAITING: Final = 1_000
-"""Revocations from the Redis entrance that wait to be written."""
-
+"""Check-outs that wait to be written."""
 CHECK_OUT_S: Final = 30.0
 """How long a guest still hears their channel after staff are told of the check-out."""
 _RETRY_S: Final = 1.0
-_SAME_S: Final = 2.0
-"""Every node hears a backend's PUBLISH, and each of them writes it."""
 _SAME_STAY_S: Final = 60.0
 """Staff may be told of a check-out after the guest was."""
 
@@ -37,7 +36,6 @@ class Orders:
         self._hub = hub
         self._revoking = revoking
         self._resuming = resuming
-        self._asked: asyncio.Queue[bytes] = asyncio.Queue(_MAX_WAITING)
         self._stays: asyncio.Queue[Stay] = asyncio.Queue(_MAX_WAITING)
 
     def order(self, order: bytes) -> None:
@@ -47,6 +45,8 @@ class Orders:
                 self._terminate(app_id, user_id)
             case {"revoke": dict(entry)}:
                 self._revoking.hear(entry)
+            case {"mark": int(mark)}:
+                self._revoking.docket.mark(mark)
             case {"draining": str(node_id)}:
                 self._resuming.probing.draining.add(node_id)
             case {"probe": str(socket_id)}:
@@ -60,10 +60,7 @@ class Orders:
 
     def revocation(self, asked: bytes) -> None:
         """Take what a backend wants revoked; `run` writes it."""
-        try:
-            self._asked.put_nowait(asked)
-        except asyncio.QueueFull:
-            log.error("revocation.dropped", waiting=_MAX_WAITING)
+        self._revoking.docket.hear(asked)
 
     def check_out(self, stay: Stay) -> None:
         """End a guest's access; `run` sees to it."""
@@ -72,6 +69,10 @@ class Orders:
         except asyncio.QueueFull:
             log.error("stay.not_ended", waiting=_MAX_WAITING)
 
+    def lost(self) -> None:
+        """Learn that something may be missed from now on."""
+        self._revoking.docket.deaf()
+
     async def catch_up(self) -> None:
         """Read what was revoked meanwhile."""
         await self._revoking.load()
@@ -79,6 +80,7 @@ class Orders:
     async def run(self) -> None:
         """Write what backends want revoked, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._revoking.docket.run())
             tasks.create_task(self._revoke())
             tasks.create_task(self._end_stays())
 
@@ -100,18 +102,29 @@ class Orders:
                 except BrokerUnavailable as error:
                     log.warning("stay.not_yet_ended", reason=str(error))
                     await asyncio.sleep(_RETRY_S)
+            raise_if_cancelled()
 
     async def _revoke(self) -> None:
         while True:
-            asked = await self._asked.get()
-            body = _decoded(asked)
-            try:
-                given = body if isinstance(body, dict) else {}
-                await self._revoking.obey(given, same_s=_SAME_S, entrance="redis")
-            except BadRevocation as error:
-                log.warning("revocation.refused", reason=str(error))
-            except BrokerUnavailable as error:
-                log.error("revocation.lost", reason=str(error))
+            asked = await self._revoking.docket.next()
+            while not await self._written(asked):  # noqa: ASYNC110  nothing says when Redis is back
+                await asyncio.sleep(_RETRY_S)
+            raise_if_cancelled()
+
+    async def _written(self, asked: Asked) -> bool:
+        """Write one message, or give it up; False where it should be tried again."""
+        body = _decoded(asked.body)
+        try:
+            await self._revoking.obey(body if isinstance(body, dict) else {}, asked.place)
+        except BadRevocation as error:
+            log.warning("revocation.refused", reason=str(error))
+        except BrokerRefused as error:
+            log.error("revocation.lost", reason=str(error))
+        except BrokerUnavailable as error:
+            # Whatever was asked for later stands behind it.
+            log.warning("revocation.waits", reason=str(error))
+            return False
+        return True
 
     def _terminate(self, app_id: str, user_id: str) -> None:
         for session in list(self._hub.sessions.values()):

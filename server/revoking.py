@@ -13,18 +13,21 @@ from typing import Final
 import orjson
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from auth.revocations import Revocation, Revocations, Revoked
 from server.audit import Audit
 from server.broker.keys import Keys
 from server.cancellation import raise_if_cancelled
-from server.errors import BrokerUnavailable
+from server.docket import Docket, Place
+from server.errors import BrokerRefused, BrokerUnavailable
 
 MAX_REVOCATIONS: Final = 100_000
 MAX_VALUE: Final = 512
 """Characters of what a revocation names."""
 _PRUNE_S: Final = 300.0
+_TURN_S: Final = 2.0
+"""How long a request waits for what was PUBLISHed before it."""
 
 log = structlog.get_logger()
 
@@ -65,6 +68,8 @@ class Revoking:
         self._audit = audit or Audit()
         source = files("server.broker").joinpath("scripts/revoke.lua").read_text("utf-8")
         self._script = redis.register_script(source)
+        self.docket = Docket(redis, keys)
+        """What came by PUBLISH."""
         self._timers: dict[float, asyncio.TimerHandle] = {}
         self._meanwhile: list[Callable[[], None]] = []
         """What was heard while everything was being read; it may be newer than what was read."""
@@ -80,30 +85,37 @@ class Revoking:
         *,
         after_s: float = 0.0,
         same_s: float = 0.0,
+        place: Place | None = None,
         entrance: str = "http",
     ) -> str:
         """Revoke on every node and return the revocation's id; may raise `BrokerUnavailable`.
 
-        What is said again within ``same_s`` is the same revocation.
+        What is said again within ``same_s`` is the same revocation. Where what came at that
+        ``place`` or later has been done already, nothing is done, and there is no id.
         """
         new_id = secrets.token_hex(8)
-        in_force, _ = await self._call(what, value, new_id, after_s, same_s)
+        in_force, _ = await self._call(
+            what, value, new_id, after_s=after_s, same_s=same_s, place=place
+        )
         if in_force == new_id:
             fields = {"what": what.value, "value": value, "revocation": new_id}
             self._audit.note("revoke", outcome="revoked", entrance=entrance, **fields)
         return in_force
 
-    async def lift(self, what: Revoked, value: str, *, entrance: str = "http") -> None:
+    async def lift(
+        self, what: Revoked, value: str, *, place: Place | None = None, entrance: str = "http"
+    ) -> None:
         """End a revocation on every node; may raise `BrokerUnavailable`."""
-        _, lifted = await self._call(what, value, "", 0.0, 0.0)
+        _, lifted = await self._call(what, value, "", place=place)
         if lifted:
             fields = {"what": what.value, "value": value}
             self._audit.note("revoke", outcome="lifted", entrance=entrance, **fields)
 
-    async def obey(
-        self, asked: Mapping[str, object], *, same_s: float = 0.0, entrance: str = "http"
-    ) -> str:
+    async def obey(self, asked: Mapping[str, object], place: Place | None = None) -> str:
         """Do what a backend asks for (`{"sub": ...}`, `"undo": true` to lift); return the id.
+
+        What came by PUBLISH has a ``place``; anything else is done after all that was PUBLISHed
+        before it came.
 
         Raises:
             BadRevocation: it names nothing, or more than one thing.
@@ -111,13 +123,31 @@ class Revoking:
 
         """
         what, value = read_revocation(asked)
+        entrance = "http" if place is None else "redis"
+        if place is None:
+            await self._turn()
         if asked.get("undo") is True:
-            await self.lift(what, value, entrance=entrance)
+            await self.lift(what, value, place=place, entrance=entrance)
             return ""
-        return await self.revoke(what, value, same_s=same_s, entrance=entrance)
+        return await self.revoke(what, value, place=place, entrance=entrance)
+
+    async def _turn(self) -> None:
+        try:
+            if not await self.docket.turn(_TURN_S):
+                # A node that does not hear Redis may still write: what must end is not kept up.
+                log.warning("revocation.out_of_turn")
+        except (RedisError, OSError) as error:
+            raise BrokerUnavailable(f"Redis: {type(error).__name__}") from None
 
     async def _call(
-        self, what: Revoked, value: str, new_id: str, after_s: float, same_s: float
+        self,
+        what: Revoked,
+        value: str,
+        new_id: str,
+        *,
+        after_s: float = 0.0,
+        same_s: float = 0.0,
+        place: Place | None = None,
     ) -> tuple[str, bool]:
         """Call the script; return the id in force, and whether anything has changed."""
         arguments = [
@@ -129,15 +159,23 @@ class Revoking:
             self._keys.control,
             MAX_REVOCATIONS,
             same_s,
+            *(place or ("", "")),
         ]
+        keys = [self._keys.revocations, self.docket.key]
         try:
-            answer = await self._script(keys=[self._keys.revocations], args=arguments)
+            answer = await self._script(keys=keys, args=arguments)
+        except ResponseError as error:
+            raise BrokerRefused(f"Redis: {error}") from None
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis: {type(error).__name__}") from None
-        if answer[0] == 0:
-            raise BrokerUnavailable(f"there are {MAX_REVOCATIONS} revocations already")
-        log.info("revocation.written" if new_id else "revocation.lifted", what=what.value)
-        return answer[1].decode(), answer[2] == 1
+        match answer:
+            case [1, bytes(in_force), changed]:
+                log.info("revocation.written" if new_id else "revocation.lifted", what=what.value)
+                return in_force.decode(), changed == 1
+            case [0]:
+                raise BrokerRefused(f"there are {MAX_REVOCATIONS} revocations already")
+            case _:
+                return "", False
 
     # --- hearing ---------------------------------------------------------------------------------
 

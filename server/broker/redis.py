@@ -109,6 +109,9 @@ class Orders(Protocol):
     def revocation(self, asked: bytes) -> None:
         """Take what a backend wants revoked (JSON)."""
 
+    def lost(self) -> None:
+        """Learn that orders and revocations may be missed from now on."""
+
     async def catch_up(self) -> None:
         """Learn what may have been missed, before any event comes in."""
 
@@ -199,6 +202,8 @@ class RedisBroker:
         self._receiver.fan_out(*watched, message)
 
     def _lost(self, silent_s: float) -> None:
+        if self._orders is not None:
+            self._orders.lost()
         if self._receiver is not None:
             since = time.time() - silent_s - _LOST_MARGIN_S
             self._receiver.lost(round(since * 1000))

@@ -1,11 +1,23 @@
 -- Revoke, or lift a revocation, and tell every node.
 --
--- KEYS: 1 revocations (hash: what:value, JSON)
+-- KEYS: 1 revocations (hash: what:value, JSON)   2 docket (hash: done, before)
 -- ARGV: 1 what   2 value   3 id ('' to lift)   4 seconds from now until it is in force
 --       5 seconds for which it is in force     6 pub/sub channel of orders to every node
 --       7 revocations at most
---       8 seconds within which what is said again is the same: every node hears one message
--- Returns {1, id in force, 1 where anything has changed} or {0} where there are too many.
+--       8 seconds within which what is said again is the same
+--       9 and 10 place of the message that asks for it: mark, and how many before ('' for none)
+-- Returns {1, id in force, 1 where anything has changed}, {0} where there are too many, or {2}
+-- where that message or a later one has been here before.
+
+if ARGV[9] ~= '' then
+  local mark, before = tonumber(ARGV[9]), tonumber(ARGV[10])
+  local last = redis.call('HMGET', KEYS[2], 'done', 'before')
+  local done = tonumber(last[1] or 0)
+  if mark < done or (mark == done and before >= tonumber(last[2])) then
+    return {2}
+  end
+  redis.call('HSET', KEYS[2], 'done', ARGV[9], 'before', ARGV[10])
+end
 
 local field = ARGV[1] .. ':' .. ARGV[2]
 local time = redis.call('TIME')
