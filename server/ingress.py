@@ -23,11 +23,12 @@ from redis.exceptions import RedisError
 from server.broker.keys import Keys
 from server.broker.listener import Listener
 from server.cancellation import raise_if_cancelled
+from server.encoding import Event
 from server.errors import PublishRefused
 from server.handover import Handover
 from server.lease import Lease
 from server.places import Places, new_mark
-from server.publisher import MAX_MESSAGE, Event, Publisher
+from server.publisher import MAX_MESSAGE, Publisher
 from server.rejected import Rejected
 
 _MAX_UNPUBLISHED: Final = 10_000

@@ -29,9 +29,10 @@ from server.broker.interface import Receipt
 from server.broker.keys import Keys
 from server.broker.message import Publication
 from server.cancellation import raise_if_cancelled
+from server.encoding import Event
 from server.errors import BrokerRefused, BrokerUnavailable, PublishRefused
 from server.lease import Lease
-from server.publisher import MAX_MESSAGE, Event, Publisher
+from server.publisher import MAX_MESSAGE, Publisher
 from server.rejected import Rejected
 
 _NAME: Final = "publish"

@@ -7,13 +7,12 @@ out.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import lru_cache, partial
+from functools import partial
 from typing import Final
 
 import orjson
@@ -21,27 +20,20 @@ import orjson
 from auth.apps import App, WebhookKind
 from channels_spec.cards import may_hold_cards, without_cards
 from channels_spec.contract import ChannelMatch, Contract
-from channels_spec.envelope import (
-    Normalized,
-    NotAcceptable,
-    conflation_key,
-    normalize,
-    scope_values,
-)
+from channels_spec.envelope import Normalized, NotAcceptable, normalize
 from channels_spec.faults import Fault, pointer
 from channels_spec.pusher import (
     MAX_EVENT_DATA,
     MAX_EVENT_NAME,
     RESERVED_EVENT_PREFIXES,
     SOCKET_ID,
-    is_cache_channel,
     is_channel_name,
 )
 from channels_spec.validate import MAX_FAULTS
-from channels_spec.views import PLAIN_VIEW, viewed
 from server.audit import Audit, own_event_id
 from server.broker.interface import Broker, Receipt
-from server.broker.message import Announcement, Kind, Move, Publication, SplicedFrame, Stay
+from server.broker.message import Announcement, Kind, Move, Publication, Stay
+from server.encoding import Event, check_size, encoded, new_id, plain_publication, publication_of
 from server.errors import PublishRefused
 from server.presence import Notify
 from server.protocol import frames
@@ -59,22 +51,6 @@ class ContractMode(StrEnum):
 
 MAX_MESSAGE: Final = 1024 * 1024
 """Bytes of a message from Redis that are looked into; no event may be as long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """An event as it entered."""
-
-    app_id: str
-    channel: str
-    name: str | None
-    """The Pusher event name; ``None`` where the body is an envelope that names itself."""
-    data: object
-    """Decoded JSON, or the very string that a backend gave as Pusher data."""
-    exclude: str = ""
-    """The socket_id that must not get it."""
-    event_id: str = ""
-    """What it is known by where it carries no id of its own; empty: a new one."""
 
 
 def _nobody(
@@ -174,7 +150,7 @@ class Publisher:
             return self._contract_event(event, match)
         if not self._serves_unlisted and not event.channel.startswith("#"):
             raise PublishRefused(403, f"the channel {event.channel} is not in the contract")
-        return _plain(event)
+        return plain_publication(event)
 
     def publish(self, publication: Publication, entrance: str = "http") -> asyncio.Future[Receipt]:
         """Hand a prepared event to the broker; the future may raise `BrokerUnavailable`."""
@@ -230,23 +206,23 @@ class Publisher:
                 match,
                 event.name,
                 body,
-                new_id=_new_id if not event.event_id else lambda: event.event_id,
+                new_id=new_id if not event.event_id else lambda: event.event_id,
                 now=self._now,
             )
         except NotAcceptable as error:
             raise PublishRefused(422, str(error), error.faults) from None
         _check_name(normalized.event)
-        text = _encoded(normalized.body)
+        text = encoded(normalized.body)
         spec = normalized.spec
-        _check_size(text, spec.max_bytes if spec is not None else MAX_EVENT_DATA)
+        check_size(text, spec.max_bytes if spec is not None else MAX_EVENT_DATA)
         if may_hold_cards(text, normalized.event_id):
             normalized = _without_cards(normalized)
-            text = _encoded(normalized.body)
+            text = encoded(normalized.body)
         if normalized.violations and self._mode is ContractMode.ENFORCE:
             reason = "; ".join(map(str, normalized.violations))
             raise PublishRefused(422, reason, normalized.violations)
         self._count(normalized)
-        return _publication(event, match, normalized, text)
+        return publication_of(event, match, normalized, text)
 
     def _now(self) -> str:
         return self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -266,12 +242,6 @@ class Publisher:
 _MAX_COUNTED: Final = 1_000
 """Distinct (hotel, event, fault) that are counted apart: a producer chooses two of them."""
 _OTHER_FAULTS: Final = ("", "", "other")
-
-
-def _new_id() -> str:
-    """Return a random UUID; it is no secret, and made for every event that has none."""
-    digits = f"{random.getrandbits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 def _check_name(name: str) -> None:
@@ -305,107 +275,3 @@ def _without_cards(normalized: Normalized) -> Normalized:
         event_id=str(event_id or normalized.event_id),
         violations=(*normalized.violations, *faults),
     )
-
-
-def _publication(
-    event: Event, match: ChannelMatch, normalized: Normalized, full: str
-) -> Publication:
-    """Encode what each view sees; ``full`` is the whole body's JSON."""
-    seen = viewed(match.family, normalized.spec, normalized.body, full)
-    make = _numbered_frame if normalized.enveloped else _frame
-    spec = normalized.spec
-    return Publication(
-        app_id=event.app_id,
-        channel=event.channel,
-        event_id=normalized.event_id,
-        frames=tuple(
-            make(
-                normalized.event, event.channel, full if body is normalized.body else _encoded(body)
-            )
-            for body in seen.bodies
-        ),
-        views=seen.views,
-        hotel_slug=normalized.hotel_slug,
-        exclude=event.exclude,
-        conflation_key=conflation_key(normalized),
-        filter_values=scope_values(normalized.body),
-        numbered=normalized.enveloped,
-        replayed=spec.replay if spec is not None else True,
-        move=_move(normalized) if spec is not None and spec.moves is not None else None,
-        ends_stay=_stay(match, normalized) if spec is not None and spec.ends_stay else None,
-        event=normalized.event,
-    )
-
-
-def _stay(match: ChannelMatch, normalized: Normalized) -> Stay | None:
-    """Return whose stay an event ends, by hotel and booking: two hotels may share a booking id."""
-    payload = normalized.body.get("payload")
-    booking_id = payload.get("booking_id") if isinstance(payload, dict) else None
-    if not normalized.hotel_slug or not isinstance(booking_id, str | int):
-        return None
-    return Stay(normalized.hotel_slug, str(booking_id), match.family.for_guests)
-
-
-def _move(normalized: Normalized) -> Move | None:
-    """Return what the event says of a thing's state, where the contract watches its moves."""
-    spec, payload = normalized.spec, normalized.body.get("payload")
-    if spec is None or spec.moves is None or not isinstance(payload, dict):
-        return None
-    thing, to = payload.get(spec.moves.per), payload.get(spec.moves.field)
-    if not isinstance(to, str) or not isinstance(thing, str | int) or not normalized.hotel_slug:
-        return None
-    return Move(spec.moves, normalized.event, normalized.hotel_slug, str(thing)[:_MAX_THING], to)
-
-
-_MAX_THING: Final = 128
-"""Characters by which things that move are told apart."""
-
-
-def _plain(event: Event) -> Publication:
-    """Encode an event of a channel outside the contract: the publisher's string, untouched."""
-    if event.name is None:
-        raise PublishRefused(400, "outside the contract an event needs a name: {event, data}")
-    data = event.data if isinstance(event.data, str) else _encoded(event.data)
-    _check_size(data, MAX_EVENT_DATA)
-    return Publication(
-        app_id=event.app_id,
-        channel=event.channel,
-        event_id=event.event_id or _new_id(),
-        frames=(_frame(event.name, event.channel, data),),
-        views=((PLAIN_VIEW, 0),),
-        exclude=event.exclude,
-        cached=is_cache_channel(event.channel),
-        event=event.name,
-    )
-
-
-def _check_size(data: str, limit: int) -> None:
-    # The first comparison spares encoding what is far too long.
-    if len(data) > limit or len(data.encode()) > limit:
-        raise PublishRefused(413, f"the event exceeds the allowed maximum ({limit} bytes)")
-
-
-def _encoded(body: object) -> str:
-    try:
-        return orjson.dumps(body).decode()
-    except (TypeError, RecursionError) as error:
-        raise PublishRefused(422, f"the body cannot be encoded: {error}") from None
-
-
-@lru_cache(maxsize=4096)
-def _prefix(event: str, channel: str) -> bytes:
-    return orjson.dumps({"event": event, "channel": channel})[:-1] + b',"data":'
-
-
-def _frame(event: str, channel: str, data: str) -> SplicedFrame:
-    return SplicedFrame(_prefix(event, channel) + orjson.dumps(data) + b"}")
-
-
-_AFTER_NUMBER: Final = b'\\"}}"}'
-"""The end of data's meta and envelope, and of the frame: after the epoch's text."""
-
-
-def _numbered_frame(event: str, channel: str, envelope: str) -> SplicedFrame:
-    """Split a frame where its number goes: meta is last in the envelope, and never empty."""
-    head = orjson.dumps(envelope[:-2] + ',"sequence":')[:-1]
-    return SplicedFrame(_prefix(event, channel) + head, _AFTER_NUMBER)

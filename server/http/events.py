@@ -11,12 +11,13 @@ from channels_spec.pusher import MAX_CHANNELS_PER_TRIGGER
 from server.broker.interface import Receipt
 from server.broker.message import Publication
 from server.broker.occupancy import Attribute, Occupancy, Value
+from server.encoding import Event
 from server.errors import BrokerUnavailable, PublishRefused
 from server.http.answers import Refused
 from server.http.info import applies, attributes, shown
 from server.http.replies import Headers, Reply, reply
 from server.http.signed import MAX_KEY, SignedRequest
-from server.publisher import Event, Publisher
+from server.publisher import Publisher
 
 MAX_BATCH: Final = 10
 _PARAMETERS: Final = frozenset({"name", "data", "channel", "channels", "socket_id", "info"})

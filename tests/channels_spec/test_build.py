@@ -28,7 +28,8 @@ from channels_spec import InvalidEvent, event
 from channels_spec.contract import ChannelFamily
 from channels_spec.document import ContractError
 from channels_spec.pusher import MAX_EVENT_DATA
-from server.publisher import ContractMode, Event, Publisher
+from server.encoding import Event
+from server.publisher import ContractMode, Publisher
 from tests.channels_spec.test_loading import SMALL, changed, load
 from tests.channels_spec.test_payloads import REQUIRED, ROOM
 from tests.harness import ROOT

@@ -32,11 +32,12 @@ from channels_spec.reading import HOTEL_CONTRACT
 from server.broker.interface import Broker, Receipt
 from server.broker.message import Publication
 from server.broker.occupancy import Occupancy
+from server.encoding import Event
 from server.errors import PublishRefused
 from server.http.api import Api
 from server.http.past import PastEvents
 from server.http.stream import EventStreams
-from server.publisher import ContractMode, Event, Publisher
+from server.publisher import ContractMode, Publisher
 from server.revoking import Revoking, read_revocation
 from tests import oracle
 from tests.harness import JWT_SECRET

@@ -23,6 +23,7 @@ from channels_spec.reading import HOTEL_CONTRACT, contract_of
 from server.broker.interface import Receipt
 from server.broker.message import Announcement, Publication, decode
 from server.channels import Key
+from server.encoding import Event
 from server.errors import PublishRefused
 from server.hub import Hub
 from server.jwks import PatientVerifier
@@ -30,7 +31,7 @@ from server.presence import Arrival, Presence
 from server.protocol.presence import Entered as Let
 from server.protocol.presence import Member, Past
 from server.protocol.rules import Rules
-from server.publisher import ContractMode, Event, Publisher
+from server.publisher import ContractMode, Publisher
 from server.resuming import Asking, Resuming
 from server.session import Session
 from server.surroundings import Surroundings

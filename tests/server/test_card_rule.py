@@ -11,8 +11,9 @@ import pytest
 from channels_spec.reading import load_contract
 from server.broker.interface import Receipt
 from server.broker.message import Announcement, Publication
+from server.encoding import Event
 from server.errors import PublishRefused
-from server.publisher import ContractMode, Event, Publisher
+from server.publisher import ContractMode, Publisher
 from tests.harness import ROOMS, room_updated
 
 CARD = "4111 1111 1111 1111"

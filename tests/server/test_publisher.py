@@ -18,8 +18,9 @@ from server.broker.message import (
     SplicedFrame,
     decode,
 )
+from server.encoding import Event
 from server.errors import BrokerUnavailable, PublishRefused
-from server.publisher import ContractMode, Event, Publisher
+from server.publisher import ContractMode, Publisher
 from tests.broker.script import written
 from tests.harness import room_updated
 from tests.people import CONTRACT

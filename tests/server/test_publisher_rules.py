@@ -14,8 +14,9 @@ from channels_spec.document import Document
 from channels_spec.reading import HOTEL_CONTRACT, contract_of
 from server.broker.interface import Receipt
 from server.broker.message import Announcement, Kind
+from server.encoding import Event
 from server.protocol.effects import Relay
-from server.publisher import ContractMode, Event, Publisher
+from server.publisher import ContractMode, Publisher
 from tests.people import APP, CONTRACT
 from tests.server.desk import Desk
 from tests.server.test_publisher import LIMIT, ROOMS, publisher, refusal, room

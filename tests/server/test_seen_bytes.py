@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auth.apps import App
-from server.publisher import ContractMode, Event
+from server.encoding import Event
+from server.publisher import ContractMode
 from tests.random_hotels import RARELY, channels_of, claims, documents, events
 from tests.server.stage import APPS, Socket, Stage, token
 from tests.visibility import (

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.broker.message import decode
-from server.publisher import ContractMode, Event, Publisher
+from server.encoding import Event
+from server.publisher import ContractMode, Publisher
 from tests.broker.script import written
 from tests.oracle import pruned
 from tests.people import CONTRACT

@@ -18,7 +18,8 @@ import yaml
 
 from auth.revocations import Revoked
 from channels_spec.reading import HOTEL_CONTRACT
-from server.publisher import ContractMode, Event
+from server.encoding import Event
+from server.publisher import ContractMode
 from tests import oracle
 from tests.oracle import Claims
 from tests.server.stage import APPS, Socket, Stage, token
