@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
 from functools import partial
@@ -14,8 +13,6 @@ from auth.apps import App, WebhookKind
 from auth.errors import AuthError, UnknownKey
 from auth.principal import Principal
 from channels_spec.pusher import CloseCode
-from server.arrival import Arrival
-from server.authorizer import Answer
 from server.outbox import Outbox
 from server.protocol import frames
 from server.protocol.connection import Connection
@@ -40,6 +37,7 @@ from server.protocol.presence import Entered, Past
 from server.protocol.subscription import Subscription
 from server.protocol.subscriptions import Verdict
 from server.protocol.way import Way
+from server.subscribing import ask_backend, carry_out, leave
 from server.surroundings import Surroundings, Transport
 from server.users import Watchlist
 
@@ -179,6 +177,14 @@ class Session:
             hub = self._around.hub
             self._apply(self._connection.probe(self._around.clock(), hub.heard_until))
 
+    def authorized(self, asked: AskBackend, verdict: Verdict) -> None:
+        """Learn what the backend says of a subscription."""
+        if self._closed:
+            return
+        now = self._around.clock()
+        self._apply(self._connection.authorized(asked.channel, asked.subscription, verdict, now))
+        self._set_timer()
+
     def not_entered(self, channel: str, subscription: Subscription, reason: str) -> None:
         """Learn that the broker has refused a subscription."""
         self._apply(self._connection.refused(channel, subscription, reason))
@@ -244,17 +250,12 @@ class Session:
         self._around.resuming.ended(self, self._connection.channels, goodbye=goodbye)
         # Leaving writes what a channel has gathered: the hub must still know whom to leave out.
         for channel in self._connection.channels:
-            self._leave(channel)
+            leave(channel, self, self._around)
         self._around.hub.closed(self)
         if self._user_id is not None:
             self._around.users.left(self.app_id, self._user_id, self.socket_id)
         if self._watchlist is not None:
             self._around.users.unwatch(self.app_id, self._watchlist)
-
-    def _leave(self, channel: str) -> None:
-        key = (self.app_id, channel)
-        self._around.hub.leave(key, self)
-        self._around.presence.leave(key, self.socket_id)
 
     def _set_timer(self) -> None:
         """Have `tick` called in time; what is due already is done now."""
@@ -282,9 +283,9 @@ class Session:
                 case Replay(missed):
                     self.outbox.owe(b"".join(map(self._transport.encode, missed)))
                 case AskBackend():
-                    self._ask_backend(effect)
+                    ask_backend(effect, self._connection.app, self, self._around)
                 case Join() | Enter() | Admit() | Regroup() | Leave():
-                    self._subscribe(effect)
+                    carry_out(effect, self, self._around)
                 case SignedIn():
                     self._sign_in(effect)
                 case Relay():
@@ -316,48 +317,6 @@ class Session:
         if count > 1 and self.outbox.take(b"".join(pieces)):
             return effects[count:]
         return effects
-
-    def _subscribe(self, effect: Join | Enter | Admit | Regroup | Leave) -> None:
-        hub, key = self._around.hub, (self.app_id, effect.channel)
-        match effect:
-            case Join():
-                hub.join(key, self, effect.grant)
-            case Enter():
-                arrival = Arrival(self, effect, self._around.resuming)
-                member = effect.subscription.member
-                self._around.presence.enter(key, self.socket_id, member, arrival)
-            case Admit():
-                hub.admit(key, self, effect.entered)
-            case Regroup():
-                hub.regroup(key, self, effect.grant)
-                self._around.audit.regrouped(self, effect.channel, effect.grant)
-            case Leave():
-                self._leave(effect.channel)
-                self._around.resuming.left(self, effect.channel)
-                self._around.audit.left(self, effect.channel)
-            case _:
-                assert_never(effect)
-
-    def _ask_backend(self, effect: AskBackend) -> None:
-        authorizer, principal = self._around.authorizer, effect.subscription.asks
-        if authorizer is None or principal is None:
-            self._authorized(effect, Verdict(allowed=False, reason="there is nobody to ask"))
-            return
-        asked = authorizer.ask(self._connection.app, self.socket_id, effect.channel, principal)
-        asked.add_done_callback(partial(self._backend_answered, effect))
-
-    def _backend_answered(self, effect: AskBackend, future: asyncio.Future[Answer]) -> None:
-        if not future.cancelled():
-            answer = future.result()
-            self._authorized(effect, Verdict(answer.allowed, answer.reason, answer.ttl_s))
-
-    def _authorized(self, effect: AskBackend, verdict: Verdict) -> None:
-        if self._closed:
-            return
-        now = self._around.clock()
-        asked = (effect.channel, effect.subscription)
-        self._apply(self._connection.authorized(*asked, verdict, now))
-        self._set_timer()
 
     def _sign_in(self, signed_in: SignedIn) -> None:
         users = self._around.users
