@@ -17,7 +17,7 @@ import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import BusyLoadingError, RedisError
 
-from server.cancellation import raise_if_cancelled
+from server.cancellation import cancellations, raise_if_cancelled
 
 _PING_S: Final = 1.0
 _LOST_AFTER_S: Final = 15.0
@@ -126,8 +126,11 @@ class Listener:
         backoff = _BACKOFF_S[0]
         while True:
             connection: AbstractConnection | None = None
+            known = cancellations()
             try:
                 connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it so
+                await self._ask_for_patterns(connection)
+                raise_if_cancelled(beside=known)
                 await self._listen(connection)
             except* (RedisError, OSError) as group:
                 cause = group.exceptions[0]
@@ -160,9 +163,11 @@ class Listener:
         self._unwanted.clear()
         self._changed.set()
 
-    async def _listen(self, connection: AbstractConnection) -> None:
+    async def _ask_for_patterns(self, connection: AbstractConnection) -> None:
         if self._patterns:
             await connection.send_command("PSUBSCRIBE", *self._patterns)
+
+    async def _listen(self, connection: AbstractConnection) -> None:
         self._connected = True
         self._heard_at = asyncio.get_running_loop().time()
         log.info("broker.connected", channels=len(self._names))
@@ -200,6 +205,7 @@ class Listener:
             self._to_subscribe.pop(name, None)
         if self._first:
             await connection.send_command("SUBSCRIBE", *self._first)
+            raise_if_cancelled()
             async with asyncio.timeout(_LOST_AFTER_S):
                 await self._first_confirmed.wait()
         if self._catch_up is not None:

@@ -18,7 +18,7 @@ from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from server.cancellation import raise_if_cancelled
+from server.cancellation import cancellations, raise_if_cancelled
 from server.errors import BrokerRefused, BrokerUnavailable
 
 Argument = str | bytes | int
@@ -112,9 +112,11 @@ class Pipe:
         retry = _RETRY_S[0]
         while True:
             connection: AbstractConnection | None = None
+            known = cancellations()
             try:
                 connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it so
                 await self._load(connection)
+                raise_if_cancelled(beside=known)
                 retry = _RETRY_S[0]
                 self._connected = True
                 async with asyncio.TaskGroup() as tasks:
