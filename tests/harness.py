@@ -26,6 +26,7 @@ from typing import Any, Final
 
 import httpx
 import jwt
+import psutil
 import pusher
 import redis.asyncio
 import websockets
@@ -347,6 +348,15 @@ class Client:
                 before.append(await self.next())
         assert self.socket.close_code is not None
         return self.socket.close_code, before
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Return a process' command line; empty where it has ended, be it in this moment."""
+    try:
+        lives = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return process.cmdline() if lives else []
+    except psutil.NoSuchProcess:
+        return []
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:

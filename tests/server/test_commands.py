@@ -19,6 +19,7 @@ from tests.harness import (
     DEADLINE_S,
     ROOT,
     Server,
+    command_line,
     ended,
     environment,
     eventually,
@@ -67,16 +68,12 @@ async def finished(
 
 def living(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return those that still run; one that nobody has waited for runs no more."""
-    return [
-        member
-        for member in processes
-        if member.is_running() and member.status() != psutil.STATUS_ZOMBIE
-    ]
+    return [member for member in processes if command_line(member)]
 
 
 def workers(supervisor: psutil.Process) -> list[psutil.Process]:
     """Return the living worker processes."""
-    return [child for child in living(supervisor.children()) if "--fd" in child.cmdline()]
+    return [child for child in supervisor.children() if "--fd" in command_line(child)]
 
 
 async def test_server_refuses_a_port_in_use(server: Server) -> None:

@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 from server.transports.homes import Homes
-from tests.harness import APP_KEY, DEADLINE_S, Server, eventually
+from tests.harness import APP_KEY, DEADLINE_S, Server, command_line, eventually
 from tests.transports.fallback import Fallback
 
 COUNT: Final = 3
@@ -32,7 +32,7 @@ class Workers:
         assert self.server.process is not None
         found = {}
         for child in psutil.Process(self.server.process.pid).children():
-            command = child.cmdline() if child.status() != psutil.STATUS_ZOMBIE else []
+            command = command_line(child)
             if "--home" in command:
                 found[int(command[command.index("--home") + 2])] = child
         return found
