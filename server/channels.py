@@ -24,9 +24,8 @@ class Subscriber(Protocol):
     def app_id(self) -> str:
         """The app that it is connected to."""
 
-    @property
-    def user_id(self) -> str | None:
-        """The user that it is, if that is known."""
+    def is_of(self, user_id: str) -> bool:
+        """Whether it is this user's, by signin or by its token."""
 
     @property
     def identity(self) -> str | None:

@@ -128,7 +128,7 @@ class Orders:
 
     def _terminate(self, app_id: str, user_id: str) -> None:
         for session in list(self._hub.sessions.values()):
-            if session.app_id == app_id and session.user_id == user_id:
+            if session.app_id == app_id and session.is_of(user_id):
                 session.end(CloseCode.UNAUTHORIZED, "the backend ended this user's connections")
 
 

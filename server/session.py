@@ -122,6 +122,10 @@ class Session:
         """The signed-in user, or whom the token names."""
         return self._connection.user_id
 
+    def is_of(self, user_id: str) -> bool:
+        """Whether it is this user's, by signin or by its token."""
+        return self._connection.is_of(user_id)
+
     @property
     def principal(self) -> Principal | None:
         """Who speaks, where that is known."""

@@ -255,6 +255,11 @@ class Connection:
             return self._user_id
         return self.principal.sub
 
+    def is_of(self, user_id: str) -> bool:
+        """Whether the user signed in here, or is whom the token names: these may be two."""
+        sub = self.principal.sub if self.principal is not None else None
+        return user_id in (self._user_id, sub)
+
     @property
     def identity(self) -> str | None:
         """Which device this is, so that it can take up what it missed; ``None``: not known."""

@@ -181,6 +181,29 @@ async def test_backend_ends_a_users_connections_on_all_nodes(pair: Pair, at: int
         await unknown.quiet()
 
 
+@pytest.mark.parametrize("named", ["by its token", "by its signin"])
+async def test_socket_of_two_names_is_ended_by_either(pair: Pair, named: str) -> None:
+    """Whom a token names and whom the backend signed in may differ, whichever came first."""
+    one, two = pair.nodes
+    ann, bob = user(), user()
+    async with (
+        two.client(f"/t/{token(ann)}") as token_first,
+        two.client() as signin_first,
+        one.client(f"/t/{token(user())}") as other,
+    ):
+        for client in (token_first, signin_first):
+            await sign_in(two, client, {"id": bob})
+        await signin_first.send("bellhop:auth", {"token": token(ann)})
+        await signin_first.until("bellhop:authenticated")
+        await sign_in(one, other, {"id": user()})
+        ended = ann if named == "by its token" else bob
+        await asyncio.to_thread(one.pusher().terminate_user_connections, ended)
+        for client in (token_first, signin_first):
+            code, _ = await client.closed()
+            assert code == 4009
+        await other.quiet()
+
+
 async def test_users_of_two_apps_are_two_users(pair: Pair) -> None:
     """One app's backend ends nobody of another's."""
     node, ann = pair.nodes[0], user()

@@ -56,7 +56,14 @@ def test_watchlist_of_a_client_that_has_only_a_token_is_its_own_word() -> None:
 def test_user_is_whom_the_token_names_until_somebody_signs_in() -> None:
     """A backend that ends a user's connections means both."""
     talk = Talk()
+    assert not talk.connection.is_of("staff-1")
     talk.open(staff("grand"))
     assert talk.connection.user_id == "staff-1"
     talk.signin({"id": "7"})
     assert talk.connection.user_id == "7"
+    assert [talk.connection.is_of(each) for each in ("staff-1", "7", "", "8")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
