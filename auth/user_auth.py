@@ -5,10 +5,15 @@ Signed is `SOCKET_ID::user::USER_DATA` with the very text that is sent.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from auth import values
 from auth.apps import App
+from auth.errors import AuthError
 from auth.signatures import check_key_and_signature, key_and_signature, require_socket_id
+from channels_spec.pusher import SERVER_TO_USER_PREFIX, is_channel_name
+
+_ID: Final = "id in user_data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +48,25 @@ def parse_user_data(text: str) -> UserData:
     The watchlist is returned whole: Pusher signs a user in although the list is too long.
     """
     data = values.signed_object(text, "user_data")
+    return _user(data, values.identifier(data.get("id"), _ID))
+
+
+def parse_signed_user(text: str) -> UserData:
+    """Read a `user_data` that the app signed: events can be sent to whom it names.
+
+    Where this server signed it, the id is a token's subject, which is as its issuer made it.
+    """
+    data = values.signed_object(text, "user_data")
+    user = _user(data, values.text(data.get("id"), _ID))
+    if user.bellhop is None and not is_channel_name(SERVER_TO_USER_PREFIX + user.id):
+        raise AuthError(f"{_ID} may have A-Z a-z 0-9 _ - = @ , . ; alone, as channel names")
+    return user
+
+
+def _user(data: Mapping[str, object], user_id: str) -> UserData:
     watchlist, bellhop = data.get("watchlist"), data.get("bellhop")
     return UserData(
-        id=values.identifier(data.get("id"), "id in user_data"),
+        id=user_id,
         user_info=data.get("user_info"),
         watchlist=() if watchlist is None else _watchlist(watchlist),
         bellhop=None if bellhop is None else values.mapping(bellhop, "bellhop in user_data"),

@@ -324,7 +324,7 @@ class Connection:
             return [VerifyToken(command.auth, command.user_data)]
         try:
             user_auth.verify_user(self.app, self.socket_id, command.auth, command.user_data)
-            user = user_auth.parse_user_data(command.user_data)
+            user = user_auth.parse_signed_user(command.user_data)
             principal = signed_principal(user.id, user.bellhop, now)
         except AuthError as error:
             return [Close(CloseCode.UNAUTHORIZED, f"signin: {error.reason}")]

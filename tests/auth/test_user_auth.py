@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from auth.apps import App
 from auth.channel_auth import sign_channel
 from auth.errors import AuthError, SignatureInvalid
-from auth.user_auth import UserData, looks_like_jwt, parse_user_data, sign_user, verify_user
+from auth.user_auth import (
+    UserData,
+    looks_like_jwt,
+    parse_signed_user,
+    parse_user_data,
+    sign_user,
+    verify_user,
+)
 from tests.auth.keys import hs256
 
 APP = App("3", "278d425bdf160c739803", "7ad3773142a6692b25b8")
@@ -123,6 +130,43 @@ def test_user_data_is_refused(text: str, reason: str) -> None:
     """Every refusal says what is wrong with the data."""
     with pytest.raises(AuthError) as caught:
         parse_user_data(text)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ('{"id":"A-z_0=@,.;9"}', UserData("A-z_0=@,.;9", None, (), None)),
+        (f'{{"id":"{"x" * 128}"}}', UserData("x" * 128, None, (), None)),
+        # This server's own answer to who holds a token: subjects are the issuer's affair.
+        ('{"id":"auth0|1","bellhop":{"exp":1}}', UserData("auth0|1", None, (), {"exp": 1})),
+    ],
+)
+def test_signed_user_may_be_sent_events(text: str, expected: UserData) -> None:
+    """The id has the characters of channels' names, for `#server-to-user-` stands before it."""
+    assert parse_signed_user(text) == expected
+
+
+_CHARACTERS = "id in user_data may have A-Z a-z 0-9 _ - = @ , . ; alone, as channel names"
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("null", "user_data must be an object"),
+        ("{}", "id in user_data must be a string"),
+        ('{"id":12345}', "id in user_data must be a string"),
+        ('{"id":12345,"bellhop":{"exp":1}}', "id in user_data must be a string"),
+        ('{"id":""}', "id in user_data must not be empty"),
+        (f'{{"id":"{"x" * 129}"}}', "id in user_data is longer than 128 characters"),
+        *((f'{{"id":"{each}"}}', _CHARACTERS) for each in ("a b", "a/b", "é", "#x", "auth0|1")),
+        ('{"id":"a","watchlist":"b"}', "watchlist in user_data must be a list"),
+    ],
+)
+def test_signed_user_is_refused_who_could_not_be_sent_events(text: str, reason: str) -> None:
+    """Nor is one taken whose id pusher-js would not: it forgets a user whose id is no string."""
+    with pytest.raises(AuthError) as caught:
+        parse_signed_user(text)
     assert caught.value.reason == reason
 
 

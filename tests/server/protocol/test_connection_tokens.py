@@ -148,7 +148,9 @@ def test_signin_is_refused_with_a_wrong_signature(auth: str, reason: str) -> Non
     "user, reason",
     [
         ("x", "signin: user_data is not JSON"),
-        ({}, "signin: id in user_data must be a string or a whole number"),
+        ({}, "signin: id in user_data must be a string"),
+        ({"id": 7}, "signin: id in user_data must be a string"),
+        ({"id": "a b"}, "signin: id in user_data may have A-Z a-z 0-9"),
         ({**USER, "bellhop": {"exp": NOW}}, "signin: the token has expired"),
         ({**USER, "bellhop": {"exp": NOW + 9, "kind": None}}, 'signin: claim "kind" must be one'),
     ],
@@ -158,6 +160,16 @@ def test_signin_is_refused_when_what_is_signed_makes_no_sense(user: Any, reason:
     (close,) = parked().signin(user)
     assert close.code is CloseCode.UNAUTHORIZED
     assert close.reason.startswith(reason)
+
+
+def test_signin_takes_a_tokens_subject_as_the_issuer_made_it() -> None:
+    """Issuers write `auth0|1`: by the token itself, and by what this server signed for it."""
+    who = staff("grand", sub="auth0|1")
+    for user in ({"id": who.sub}, {"id": who.sub, "bellhop": who.claims()}):
+        talk = parked(ROOMS)
+        signin = talk.signin(user) if "bellhop" in user else talk.signin_by_token(who, user)
+        signed_in_as = SignedIn(who.sub, ())
+        assert signin == [signed_in(user), signed_in_as, Join(ROOMS, GRANT)]
 
 
 def test_signin_of_the_same_user_again_succeeds() -> None:

