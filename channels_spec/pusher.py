@@ -57,6 +57,14 @@ def is_channel_name(name: str) -> bool:
     )
 
 
+def shortened(name: str) -> str:
+    """Return a peer's bad name as the peer is told of it: quoted, and bounded."""
+    return repr(name if len(name) <= _MAX_SHOWN else name[:_MAX_SHOWN] + "…")
+
+
+_MAX_SHOWN: Final = 60
+
+
 def kind_of(channel: str) -> ChannelKind:
     """Return the kind of a channel name by its prefix: `hotel-private-bar` is public."""
     for prefix, kind in _KIND_BY_PREFIX:

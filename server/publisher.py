@@ -28,6 +28,7 @@ from channels_spec.pusher import (
     RESERVED_EVENT_PREFIXES,
     SOCKET_ID,
     is_channel_name,
+    shortened,
 )
 from channels_spec.validate import MAX_FAULTS
 from server.audit import Audit, own_event_id
@@ -139,7 +140,9 @@ class Publisher:
     def _encode(self, event: Event) -> Publication:
         if not is_channel_name(event.channel):
             raise PublishRefused(
-                400, "not a channel name: at most 200 of A-Z a-z 0-9 _ - = @ , . ;"
+                400,
+                f"{shortened(event.channel)} is not a channel name: "
+                "at most 200 of A-Z a-z 0-9 _ - = @ , . ;",
             )
         if event.name is not None:
             _check_name(event.name)
@@ -248,7 +251,9 @@ def _check_name(name: str) -> None:
     if not 0 < len(name) <= MAX_EVENT_NAME:
         raise PublishRefused(400, f"an event's name has 1 to {MAX_EVENT_NAME} characters")
     if name.startswith(RESERVED_EVENT_PREFIXES):
-        raise PublishRefused(400, "event names that start with pusher: are reserved")
+        raise PublishRefused(
+            400, "event names that start with pusher: or pusher_internal: are reserved"
+        )
 
 
 def _decoded(data: object) -> object:

@@ -20,6 +20,8 @@ from server.http.signed import MAX_KEY, SignedRequest
 from server.publisher import Publisher
 
 MAX_BATCH: Final = 10
+_MAX_NAMED: Final = 1_000
+"""Entries of `channels`, whatever they repeat."""
 _PARAMETERS: Final = frozenset({"name", "data", "channel", "channels", "socket_id", "info"})
 _PLAIN_QUERY: Final = 5
 """Pairs of a query that holds nothing but what belongs to the signature."""
@@ -165,10 +167,12 @@ def _trigger(app_id: str, given: dict[str, object], event_id: str) -> _Trigger:
         channels = [channels]
     if not isinstance(channels, list) or not all(isinstance(channel, str) for channel in channels):
         raise Refused(400, "channels must be a list of channel names")
-    if not 0 < len(channels) <= MAX_CHANNELS_PER_TRIGGER:
-        raise Refused(400, f"an event goes to 1 to {MAX_CHANNELS_PER_TRIGGER} channels")
+    if len(channels) > _MAX_NAMED:
+        raise Refused(400, f"channels may have {_MAX_NAMED:,} entries, repeated ones included")
     if len(channels) > 1:
         channels = list(dict.fromkeys(channels))
+    if not 0 < len(channels) <= MAX_CHANNELS_PER_TRIGGER:
+        raise Refused(400, f"an event goes to 1 to {MAX_CHANNELS_PER_TRIGGER} channels")
     events = [Event(app_id, channel, name, data, socket_id or "", event_id) for channel in channels]
     return _Trigger(events, attributes(given.get("info"), _INFO))
 

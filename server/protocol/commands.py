@@ -10,9 +10,11 @@ import orjson
 from channels_spec.pusher import (
     CLIENT_EVENT_PREFIX,
     MAX_EVENT_NAME,
+    RESERVED_EVENT_PREFIXES,
     ErrorCode,
     Event,
     is_channel_name,
+    shortened,
 )
 from server.protocol.errors import ProtocolError
 
@@ -97,7 +99,9 @@ def parse(text: bytes) -> Command:
         raise _malformed("the message is not a JSON object")
     event = message.get("event")
     if not isinstance(event, str) or not 0 < len(event) <= MAX_EVENT_NAME:
-        raise _malformed(f"event must be a string of 1 to {MAX_EVENT_NAME} characters")
+        raise _no_command(
+            event, message, f"event must be a string of 1 to {MAX_EVENT_NAME} characters"
+        )
     match event:
         case Event.PING:
             return Ping()
@@ -138,7 +142,32 @@ _MAX_EPOCH: Final = 64
 def _client_event(event: str, message: dict[str, object]) -> ClientEvent:
     if event.startswith(CLIENT_EVENT_PREFIX):
         return ClientEvent(event, _channel(message, event), message.get("data"))
-    raise _malformed(f"unknown event {event!r}")
+    raise _no_command(event, message, f"unknown event {event!r}")
+
+
+_OURS: Final = (*RESERVED_EVENT_PREFIXES, "bellhop:")
+_MAX_ECHOED: Final = 512
+"""Characters of a peer's own text that it is told again, so that it can find its channel by it."""
+
+
+def _no_command(event: object, message: dict[str, object], reason: str) -> ProtocolError:
+    """Return the error of a message with a name that no command has.
+
+    With a channel beside it, it is a client event that breaks the rules of their names.
+    """
+    if not isinstance(event, str) or not event or event.startswith(_OURS):
+        return _malformed(reason)
+    prefixed = event.startswith(CLIENT_EVENT_PREFIX)
+    channel = message.get("channel")
+    if not isinstance(channel, str) and not prefixed:
+        return _malformed(reason)
+    if not prefixed and len(event) <= MAX_EVENT_NAME:
+        reason += f": a client event's name begins with {CLIENT_EVENT_PREFIX}"
+    return ProtocolError(reason, ErrorCode.CLIENT_EVENT_REFUSED, _echoed(channel))
+
+
+def _echoed(channel: object) -> str | None:
+    return channel if isinstance(channel, str) and 0 < len(channel) <= _MAX_ECHOED else None
 
 
 def _malformed(reason: str) -> ProtocolError:
@@ -169,8 +198,26 @@ def _text(data: dict[str, object], key: str, event: str) -> str:
 
 def _channel(data: dict[str, object], event: str) -> str:
     channel = data.get("channel")
-    if not isinstance(channel, str) or not is_channel_name(channel):
-        raise _malformed(
-            f"{event}: channel must be a name of 1 to 200 characters of A-Z a-z 0-9 _ - = @ , . ;"
-        )
-    return channel
+    if isinstance(channel, str) and is_channel_name(channel):
+        return channel
+    prefixed = event.startswith(CLIENT_EVENT_PREFIX)
+    code = ErrorCode.CLIENT_EVENT_REFUSED if prefixed else ErrorCode.MALFORMED_MESSAGE
+    reason = f"{event}: channel must be a name of 1 to 200 characters of A-Z a-z 0-9 _ - = @ , . ;"
+    # pusher-js hands an error to the bindings of the channel that it names, whatever the name.
+    named = _echoed(channel)
+    if named is None and channel is not None:
+        reason += f", not {_told(channel)}"
+    raise ProtocolError(reason, code, named)
+
+
+def _told(value: object) -> str:
+    """Return what stands where a name should, bounded."""
+    match value:
+        case str():
+            return shortened(value)
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return orjson.dumps(value).decode()

@@ -80,6 +80,8 @@ async def test_several_channels_get_one_event(server: Server) -> None:
     answer = await server.api("POST", EVENTS, body_for(hotel, channels=[*channels, channels[0]]))
     assert answer.status_code == 200
     assert answer.headers["Bellhop-Sequence"] == "2,1"
+    answer = await server.api("POST", EVENTS, body_for(hotel, channels=channels * 500))
+    assert (answer.status_code, answer.headers["Bellhop-Sequence"]) == (200, "3,2")
 
 
 async def test_several_channels_are_checked_before_any_gets_it(server: Server) -> None:
@@ -133,14 +135,16 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "empty name": ({"name": ""}, 400, "name"),
     "endless name": ({"name": "x" * 201}, 400, "200"),
     "reserved name": ({"name": "pusher:pong"}, 400, "reserved"),
-    "reserved internal name": ({"name": "pusher_internal:x"}, 400, "reserved"),
+    "reserved internal name": ({"name": "pusher_internal:x"}, 400, "or pusher_internal: are"),
     "no data": ({"data": None}, 400, "data"),
     "no channels": ({"channels": None}, 400, "channels"),
     "empty channels": ({"channels": []}, 400, "1 to 100"),
     "channels of another type": ({"channels": [1]}, 400, "channels"),
     "channels as an object": ({"channels": {}}, 400, "channels"),
-    "too many channels": ({"channels": ["a"] * 101}, 400, "1 to 100"),
-    "channel's name": ({"channels": ["a b"]}, 400, "not a channel name"),
+    "too many channels": ({"channels": [f"a{n}" for n in range(101)]}, 400, "1 to 100"),
+    "endless channels": ({"channels": ["a"] * 1_001}, 400, "1,000"),
+    "channel's name": ({"channels": ["a b", "a"]}, 400, "'a b' is not a channel name"),
+    "channel's endless name": ({"channels": ["é" * 900]}, 400, f"'{'é' * 60}…' is not a channel"),
     "channel's length": ({"channels": ["a" * 201]}, 400, "200"),
     "reserved channel": ({"channels": ["#private"]}, 400, "not a channel name"),
     "socket id": ({"socket_id": "1.2.3"}, 400, "socket_id"),

@@ -16,7 +16,7 @@ Sent = str | bytes
 Values = list[Any]
 
 JUNK: Values = [None, True, 0, -1, 1e308, 2**64, "", "x", [], {}, [[]], {"a": None}, "\0", "\u2028"]
-EVENTS = ["pusher:subscribe", "pusher:unsubscribe", "pusher:signin", "bellhop:auth", "client-x"]
+EVENTS = ["pusher:subscribe", "pusher:unsubscribe", "pusher:signin", "bellhop:auth"]
 
 
 def text_of(chance: random.Random, size: int) -> str:
@@ -65,7 +65,7 @@ def event_of_no_kind(chance: random.Random) -> str:
 
 
 def channel_of_no_kind(chance: random.Random) -> str:
-    """A subscribe, unsubscribe or client event with what can be no channel's name."""
+    """A subscribe or unsubscribe with what can be no channel's name."""
     name = chance.choice(
         [
             "x" * 201,
@@ -81,14 +81,15 @@ def channel_of_no_kind(chance: random.Random) -> str:
             text_of(chance, 30) + " ",
         ]
     )
-    event = chance.choice(["pusher:subscribe", "pusher:unsubscribe", "client-x"])
+    event = chance.choice(["pusher:subscribe", "pusher:unsubscribe"])
     return json.dumps({"event": event, "data": {"channel": name}, "channel": name})
 
 
 def client_event(chance: random.Random) -> str:
-    """A client event where none is allowed."""
-    channel = chance.choice(["hotel.rooms", "private-hotel.rooms", "presence-hotel.area"])
-    return json.dumps({"event": "client-" + text_of(chance, 20), "channel": channel, "data": {}})
+    """A client event where none is allowed, or on what is no channel."""
+    channels = ["hotel.rooms", "private-hotel.rooms", "presence-hotel.area", "a b", None, []]
+    name = "client-" + text_of(chance, chance.choice([20, 300]))
+    return json.dumps({"event": name, "channel": chance.choice(channels), "data": {}})
 
 
 def binary(chance: random.Random) -> bytes:

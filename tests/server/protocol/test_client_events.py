@@ -163,12 +163,12 @@ def test_client_event_nested_deeper_than_can_be_written_is_null() -> None:
     assert talk.connection.receive(text, talk.now) == [Relay(PRIVATE, "client-x", "null", None)]
 
 
-def test_client_event_with_a_name_that_is_too_long_is_malformed() -> None:
+def test_client_event_with_a_name_that_is_too_long_is_refused() -> None:
     """Two hundred characters, as for events by HTTP."""
     talk = talking(PRIVATE)
     longest = "client-" + "x" * 193
     assert isinstance(send(talk, event=longest), Relay)
-    assert send(talk, event=longest + "x")["data"]["code"] == 4300
+    assert send(talk, event=longest + "x") == error("event must be a string of 1 to 200 characters")
 
 
 def test_client_events_are_bounded_per_connection() -> None:

@@ -103,12 +103,31 @@ MALFORMED = [
         "pusher:subscribe: data is a string that is not JSON",
     ),
     (b'{"event": "pusher:subscribe", "data": {}}', f"pusher:subscribe: {NAME}"),
-    (b'{"event": "pusher:subscribe", "data": {"channel": 5}}', f"pusher:subscribe: {NAME}"),
-    (b'{"event": "pusher:subscribe", "data": {"channel": "a\\n"}}', f"pusher:subscribe: {NAME}"),
     (
-        b'{"event": "pusher:subscribe", "data": {"channel": "#server-to-user-"}}',
-        f"pusher:subscribe: {NAME}",
+        b'{"event": "pusher:subscribe", "data": {"channel": ""}}',
+        f"pusher:subscribe: {NAME}, not ''",
     ),
+    (b'{"event": "pusher:subscribe", "data": {"channel": 5}}', f"pusher:subscribe: {NAME}, not 5"),
+    (
+        b'{"event": "pusher:unsubscribe", "data": {"channel": false}}',
+        f"pusher:unsubscribe: {NAME}, not false",
+    ),
+    (
+        b'{"event": "pusher:subscribe", "data": {"channel": ["a"]}}',
+        f"pusher:subscribe: {NAME}, not a list",
+    ),
+    (
+        b'{"event": "bellhop:filter", "data": {"channel": {"a": 1}}}',
+        f"bellhop:filter: {NAME}, not an object",
+    ),
+    (
+        json.dumps({"event": "pusher:subscribe", "data": {"channel": "x" * 513}}).encode(),
+        f"pusher:subscribe: {NAME}, not '{'x' * 60}…'",
+    ),
+    (b'{"event": "pusher:nonsense", "channel": "a"}', "unknown event 'pusher:nonsense'"),
+    (b'{"event": "pusher_internal:x", "channel": "a"}', "unknown event 'pusher_internal:x'"),
+    (b'{"event": "bellhop:x", "channel": "a"}', "unknown event 'bellhop:x'"),
+    (b'{"event": "x", "channel": 5}', "unknown event 'x'"),
     (
         b'{"event": "pusher:subscribe", "data": {"channel": "a", "auth": 5}}',
         "pusher:subscribe: auth must be a string",
@@ -123,7 +142,58 @@ MALFORMED = [
         "pusher:signin: user_data must be a string",
     ),
     (b'{"event": "bellhop:auth", "data": {"token": 5}}', "bellhop:auth: token must be a string"),
-    (b'{"event": "client-x"}', f"client-x: {NAME}"),
+]
+
+NAMED = [
+    # pusher-js hands these to the channel's own bindings, whatever its name is.
+    *(
+        (
+            {"event": event, "data": {"channel": channel, "epoch": "e", "sequence": 1}},
+            f"{event}: {NAME}",
+            ErrorCode.MALFORMED_MESSAGE,
+            channel,
+        )
+        for event in ("pusher:subscribe", "pusher:unsubscribe", "bellhop:filter", "bellhop:resume")
+        for channel in ("a\n", "a b", "x" * 201, "x" * 512, "#server-to-user-", "#é")
+    ),
+    # Client events that break a rule.
+    ({"event": "client-x"}, f"client-x: {NAME}", ErrorCode.CLIENT_EVENT_REFUSED, None),
+    (
+        {"event": "client-x", "channel": 7},
+        f"client-x: {NAME}, not 7",
+        ErrorCode.CLIENT_EVENT_REFUSED,
+        None,
+    ),
+    (
+        {"event": "client-x", "channel": "a b"},
+        f"client-x: {NAME}",
+        ErrorCode.CLIENT_EVENT_REFUSED,
+        "a b",
+    ),
+    (
+        {"event": "client-" + "x" * 194, "channel": "private-k"},
+        "event must be a string of 1 to 200 characters",
+        ErrorCode.CLIENT_EVENT_REFUSED,
+        "private-k",
+    ),
+    (
+        {"event": "client-" + "x" * 194, "channel": "x" * 513},
+        "event must be a string of 1 to 200 characters",
+        ErrorCode.CLIENT_EVENT_REFUSED,
+        None,
+    ),
+    (
+        {"event": "clientx", "channel": "private-k"},
+        "unknown event 'clientx': a client event's name begins with client-",
+        ErrorCode.CLIENT_EVENT_REFUSED,
+        "private-k",
+    ),
+    (
+        {"event": "x" * 201, "channel": "private-k"},
+        "event must be a string of 1 to 200 characters",
+        ErrorCode.CLIENT_EVENT_REFUSED,
+        "private-k",
+    ),
 ]
 
 JSON = st.recursive(
@@ -154,6 +224,16 @@ def test_parse_refuses_anything_else_saying_why(text: bytes, reason: str) -> Non
         ErrorCode.MALFORMED_MESSAGE,
         None,
     )
+
+
+@pytest.mark.parametrize("message, reason, code, channel", NAMED)
+def test_parse_names_the_channel_that_an_error_is_of(
+    message: Any, reason: str, code: ErrorCode, channel: str | None
+) -> None:
+    """So that whoever has bound to the channel learns of it; no more of it than is bounded."""
+    with pytest.raises(ProtocolError) as caught:
+        parse(json.dumps(message).encode())
+    assert (caught.value.reason, caught.value.code, caught.value.channel) == (reason, code, channel)
 
 
 @given(st.binary(max_size=200) | FRAMES.map(lambda frame: json.dumps(frame).encode()))
