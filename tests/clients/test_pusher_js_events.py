@@ -53,7 +53,7 @@ async def test_unsubscribed_channel_is_silent_until_subscribed_again(
 
 @pytest.mark.parametrize(
     "event, code",
-    [("no-such-event", 4300), ("client-knock", 4301)],
+    [("pusher:no-such", 4300), ("no-such-event", 4301), ("client-knock", 4301)],
 )
 async def test_error_frame_leaves_the_connection_as_it_was(
     event: str, code: int, server: Server, pusher_js: PusherJs

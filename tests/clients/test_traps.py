@@ -250,7 +250,14 @@ async def test_member_hears_nothing_of_itself(
 
 
 @pytest.mark.parametrize(
-    "event, prefix", [("client-note", ""), ("client-note", "private-")], ids=["public", "stranger"]
+    "event, prefix",
+    [
+        ("client-note", ""),
+        ("client-note", "private-"),
+        ("client-" + "x" * 194, "private-"),
+        ("note", "private-"),
+    ],
+    ids=["public", "stranger", "endless", "other prefix"],
 )
 async def test_refused_client_event_names_its_channel(
     topology: Topology, name: str, event: str, prefix: str
@@ -262,6 +269,15 @@ async def test_refused_client_event_names_its_channel(
         frame = await client.until("pusher:error")
         assert frame["data"]["code"] == 4301
         assert frame["channel"] == f"{prefix}{name}"
+        await client.quiet()
+
+
+async def test_channel_that_can_be_none_is_named_by_its_error(topology: Topology) -> None:
+    """pusher-js hands `pusher:error` to the bindings of its channel: whoever asked learns of it."""
+    async with topology.door.client() as client:
+        await client.send("pusher:subscribe", {"auth": "", "channel": "no name!"})
+        frame = await client.until("pusher:error")
+        assert (frame["data"]["code"], frame["channel"]) == (4300, "no name!")
         await client.quiet()
 
 

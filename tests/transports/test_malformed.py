@@ -87,7 +87,14 @@ def channel_of_no_kind(chance: random.Random) -> str:
 
 def client_event(chance: random.Random) -> str:
     """A client event where none is allowed, or on what is no channel."""
-    channels = ["hotel.rooms", "private-hotel.rooms", "presence-hotel.area", "a b", None, []]
+    channels: Values = [
+        "hotel.rooms",
+        "private-hotel.rooms",
+        "presence-hotel.area",
+        "a b",
+        None,
+        [],
+    ]
     name = "client-" + text_of(chance, chance.choice([20, 300]))
     return json.dumps({"event": name, "channel": chance.choice(channels), "data": {}})
 
