@@ -383,8 +383,6 @@ class Connection:
         effects: list[Effect] = []
         for parked in self._subscriptions.unpark():
             effects += self._subscribe(parked, now)
-            if effects and isinstance(effects[-1], Close):
-                break
         return effects
 
     def _before(self, exp: float, now: float) -> float:

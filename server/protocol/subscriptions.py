@@ -110,10 +110,11 @@ class Subscriptions:
         if known is not None:
             return Asked(self._repeated(channel, known))
         limit = self._app.limits.max_subscriptions
-        if len(self._table) >= limit:
-            reason = f"more than {limit} subscriptions on one connection"
-            return Asked([Close(CloseCode.OVER_CAPACITY, reason)])
         try:
+            if len(self._table) >= limit:
+                # A close would bring pusher-js back with the same channels, every second.
+                reason = f"more than {limit} subscriptions on one connection"
+                raise SubscriptionRefused(channel, 403, reason)
             admitted = judge(command, speaker, self._rules, now)
         except SubscriptionRefused as refused:
             # The client was told no: what it asked before must not bring a yes.

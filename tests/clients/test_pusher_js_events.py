@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -65,6 +66,25 @@ async def test_error_frame_leaves_the_connection_as_it_was(
     error = await pusher_js.until("error")
     assert error["code"] == code
     await server.publish(ROOMS, room_updated())
+    await pusher_js.until("event", event="room_updated")
+    assert pusher_js.states() == ["connected"]
+
+
+async def test_subscribe_over_the_bound_leaves_the_others_at_work(
+    start_server: StartServer, pusher_js: PusherJs, tmp_path: Path
+) -> None:
+    """It is told as a refusal: a close would bring the client back with the same, for ever."""
+    file = tmp_path / "bellhop.toml"
+    file.write_text("[app.limits]\nmax_subscriptions = 1\n", "utf-8")
+    server = await start_server(BELLHOP_CONFIG=str(file))
+    await pusher_js.open(server, options={"wsPath": f"/t/{own_token()}"})
+    await pusher_js.subscribed(ROOMS)
+    other = ROOMS.replace(".rooms", ".booking")
+    await pusher_js.tell("subscribe", channel=other)
+    refused = await pusher_js.until("event", event="pusher:subscription_error", channel=other)
+    reason = "more than 1 subscriptions on one connection"
+    assert refused["data"] == {"type": "AuthError", "error": reason, "status": 403}
+    await server.publish(ROOMS, room_updated("heard"))
     await pusher_js.until("event", event="room_updated")
     assert pusher_js.states() == ["connected"]
 

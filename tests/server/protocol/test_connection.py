@@ -8,8 +8,8 @@ import pytest
 
 from auth.access import PLAIN_GRANT, Grant
 from auth.apps import Limits
-from channels_spec.pusher import CloseCode, kind_of
-from server.protocol.effects import Admit, Close, Enter, Join, Leave, MissedCache
+from channels_spec.pusher import kind_of
+from server.protocol.effects import Admit, Enter, Join, Leave, MissedCache
 from server.protocol.presence import Entered, Member
 from server.protocol.rules import Rules
 from server.protocol.way import Way
@@ -264,20 +264,21 @@ def test_subscribe_that_is_refused_leaves_no_trace() -> None:
 
 
 def test_subscriptions_are_bounded() -> None:
-    """One more than the bound closes; those that are there, and those left, do not count again."""
+    """What is over the bound is refused; those that are there, and those left, do not count."""
     talk = staff_talk()
     for number in range(MAX_SUBSCRIPTIONS):
         assert talk.subscribe(f"x{number}") == [Join(f"x{number}", PLAIN_GRANT)]
     assert talk.subscribe("x0") == []
     reason = f"more than {MAX_SUBSCRIPTIONS} subscriptions on one connection"
-    assert talk.subscribe("y") == [Close(CloseCode.OVER_CAPACITY, reason)]
+    assert talk.subscribe("y") == [refused("y", 403, reason)]
     talk.arrive("x0")
     talk.unsubscribe("x0")
     assert talk.subscribe("y") == [Join("y", PLAIN_GRANT)]
     # Left on its way in is left.
     assert talk.unsubscribe("y") == [Leave("y")]
     assert len(talk.subscribe("y")) == 1
-    assert talk.subscribe("z") == [Close(CloseCode.OVER_CAPACITY, reason)]
+    assert talk.subscribe("z") == [refused("z", 403, reason)]
+    assert talk.subscribe("y") == []
 
 
 def test_bound_of_subscriptions_is_the_apps() -> None:
@@ -286,4 +287,4 @@ def test_bound_of_subscriptions_is_the_apps() -> None:
     talk.open()
     talk.hear("x")
     reason = "more than 1 subscriptions on one connection"
-    assert talk.subscribe("y") == [Close(CloseCode.OVER_CAPACITY, reason)]
+    assert talk.subscribe("y") == [refused("y", 403, reason)]

@@ -102,8 +102,8 @@ def test_parking_is_bounded_by_size() -> None:
     assert talk.subscribe("one-more.rooms", channel_data="x" * size) == [CROWDED]
 
 
-def test_nothing_follows_a_close_when_too_many_were_parked() -> None:
-    """Released together they may be too many: the first over the bound closes, and is the last."""
+def test_parked_subscribes_over_the_bound_are_refused_one_by_one() -> None:
+    """Released together they may be too many: the first ones are let in, and the rest told."""
     talk = Talk(PUSHER)
     talk.open()
     for number in range(MAX_SUBSCRIPTIONS - 1):
@@ -114,8 +114,12 @@ def test_nothing_follows_a_close_when_too_many_were_parked() -> None:
     reason = f"more than {MAX_SUBSCRIPTIONS} subscriptions on one connection"
     assert talk.renew(who)[1:] == [
         Join("grand0.rooms", Grant(views=(("grand0", "staff"),))),
-        Close(CloseCode.OVER_CAPACITY, reason),
+        refused("grand1.rooms", 403, reason),
+        refused("grand2.rooms", 403, reason),
     ]
+    # What was refused waits no more.
+    talk.unsubscribe("x0")
+    assert talk.renew(who)[1:] == []
 
 
 # --- time ----------------------------------------------------------------------------------------
