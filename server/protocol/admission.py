@@ -83,9 +83,13 @@ def signed_principal(
 
 
 def _own_user_channel(channel: str, speaker: Speaker) -> Admitted | None:
-    if speaker.user_id is None and speaker.may_yet_authenticate:
-        return None
-    if speaker.user_id is None or channel != SERVER_TO_USER_PREFIX + speaker.user_id:
+    if speaker.user_id is None:
+        if speaker.may_yet_authenticate:
+            return None
+        # A token alone may yet be replaced by that of somebody else; the user of a signin stays.
+        reason = "the channel needs a signin (pusher:signin), and nobody has signed in"
+        raise SubscriptionRefused(channel, 403, reason)
+    if channel != SERVER_TO_USER_PREFIX + speaker.user_id:
         raise SubscriptionRefused(channel, 403, "the channel is of another user")
     return Admitted(Subscription(PLAIN_GRANT, by_principal=False))
 

@@ -319,7 +319,7 @@ def test_signed_principal_is_the_user_of_the_data_and_never_one_of_the_claims() 
 
 @pytest.mark.parametrize("rules", [STRICT, PUSHER])
 def test_own_user_channel_is_the_signed_in_users_alone(rules: Rules) -> None:
-    """Others are refused, before the signin it waits, and a token's subject is not signed in."""
+    """Others are refused, before the signin it waits; a token's subject is told to sign in."""
     channel = "#server-to-user-12"
     reason = (403, "the channel is of another user")
     assert judged(channel, speaker(), rules) is None
@@ -328,5 +328,6 @@ def test_own_user_channel_is_the_signed_in_users_alone(rules: Rules) -> None:
     )
     assert refusal(channel, speaker(user_id="1"), rules) == reason
     assert refusal(channel, speaker(user_id="12\n"), rules) == reason
-    assert refusal(channel, speaker(principal("12"), waits=False), rules) == reason
-    assert refusal("#server-to-user-", speaker(STAFF, waits=False), rules) == reason
+    unsigned = (403, "the channel needs a signin (pusher:signin), and nobody has signed in")
+    assert refusal(channel, speaker(principal("12"), waits=False), rules) == unsigned
+    assert refusal("#server-to-user-", speaker(STAFF, waits=False), rules) == unsigned
