@@ -13,7 +13,7 @@ prefix:
 
 A queue for each endpoint (app and URL), because one that hangs must not be in the way of another's
 jobs, and because its own must not overtake each other: at most one POST is on its way to it, from
-all nodes together. An id is ENDPOINT:NUMBER; ENDPOINT:KIND:CHANNEL:USER while a job is held;
+all nodes together. An id is ENDPOINT:NUMBER; ENDPOINT:END:CHANNEL:USER while a job is held;
 ENDPOINT:~NUMBER where the endpoint has refused it alone.
 """
 
@@ -44,6 +44,12 @@ _PARTNERS: Final = {
     WebhookKind.MEMBER_ADDED: WebhookKind.MEMBER_REMOVED,
 }
 """What is not told where the end that it follows has not been told yet."""
+_ENDS: Final = {
+    WebhookKind.MEMBER_REMOVED: "member_removed",
+    WebhookKind.CHANNEL_VACATED: "vacated",
+}
+"""What held jobs are called. Those of one moment are told in the order of these names: the member
+whose leaving leaves a channel empty is the cause, and comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +264,9 @@ def _arguments(job: NewJob) -> list[str | bytes]:
     if job.again:
         what, name = "add", ""
     elif end is not None:
-        what, name = "recall", f"{end}:{job.channel}:{job.user_id}"
-    elif job.kind in _PARTNERS.values():
-        what, name = "hold", f"{job.kind}:{job.channel}:{job.user_id}"
+        what, name = "recall", f"{_ENDS[end]}:{job.channel}:{job.user_id}"
+    elif job.kind in _ENDS:
+        what, name = "hold", f"{_ENDS[job.kind]}:{job.channel}:{job.user_id}"
     else:
         what, name = "add", ""
     body = {

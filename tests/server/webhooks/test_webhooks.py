@@ -166,8 +166,8 @@ async def test_end_is_held_and_forgotten_when_it_is_undone(
     after = await ground.now_ms()
     held = await ground.waiting(receiver.url)
     assert set(held) == {
-        "channel_vacated:a:",
-        "channel_vacated:b:",
+        "vacated:a:",
+        "vacated:b:",
         "member_removed:presence-x:7",
         "member_removed:presence-x:8",
     }
@@ -176,7 +176,7 @@ async def test_end_is_held_and_forgotten_when_it_is_undone(
     there.emit("1", ADDED, "presence-x", user_id="8")
     await there.flush()
     assert set(await ground.waiting(receiver.url)) == {
-        "channel_vacated:b:",
+        "vacated:b:",
         "member_removed:presence-x:7",
     }
     assert await ground.redis.hlen(f"{ground.prefix}{{webhooks}}:jobs") == 2
@@ -196,6 +196,23 @@ async def test_end_is_told_when_its_time_has_come(ground: Ground, receiver: Rece
             await eventually(partial(has, receiver, count + 1))
         await eventually(ground.empty)
     assert receiver.seen("name") == ["channel_occupied", "channel_vacated"] * 2
+
+
+async def test_last_member_is_told_before_the_channel_that_it_leaves_empty(
+    ground: Ground, receiver: Receiver
+) -> None:
+    """They happen in one moment, and the one is the cause of the other."""
+    webhooks = ground.webhooks(Webhook(receiver.url))
+    for channel in ("presence-a", "presence-b"):
+        webhooks.emit("1", REMOVED, channel, user_id="7")
+        webhooks.emit("1", VACATED, channel)
+    await webhooks.flush()
+    assert len(set((await ground.waiting(receiver.url)).values())) == 1
+    async with running(webhooks):
+        await eventually(lambda: len(receiver.taken) == 4)
+    for channel in ("presence-a", "presence-b"):
+        told = [event["name"] for event in receiver.taken if event["channel"] == channel]
+        assert told == ["member_removed", "channel_vacated"]
 
 
 async def test_end_that_is_on_its_way_is_not_recalled(ground: Ground, receiver: Receiver) -> None:

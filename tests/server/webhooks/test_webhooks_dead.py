@@ -136,7 +136,7 @@ async def test_retry_delivers_what_was_given_up(
     outcome = await dead("retry", "--all", **settings)
     assert (outcome.code, outcome.out) == (0, "".join(f"{i}\tqueued again\n" for i in ids[2:]))
     assert await ground.dead() == []
-    held = {"channel_vacated:a:"}
+    held = {"vacated:a:"}
 
     async def only_held() -> bool:
         return set(await ground.waiting(receiver.url)) == held

@@ -194,6 +194,6 @@ async def test_job_without_its_content_is_passed_over(ground: Ground, receiver: 
 
 def test_job_knows_whether_it_was_refused_alone() -> None:
     """Its id says so."""
-    ids = ("e:0001", "e:~0001", "e:channel_vacated:~a:")
+    ids = ("e:0001", "e:~0001", "e:vacated:~a:")
     jobs = [Job(each, 0, "1", "", "", {}, wanted=True) for each in ids]
     assert [job.alone for job in jobs] == [False, True, False]
