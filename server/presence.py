@@ -258,8 +258,8 @@ class Presence:
         self._counted(key, departure.sockets, due=departure.count_is_due)
 
     def _counted(self, key: Key, sockets: int, *, due: bool) -> None:
-        place = self._places.get(key)
-        if place is None or not place.counted:
+        # Of a channel that is empty `channel_vacated` tells. This node may have nobody there.
+        if not sockets or not self.is_counted(key):
             return
         if not due:
             fields = {"subscription_count": sockets}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from auth.apps import App, AppRegistry
+import pytest
+
+from auth.apps import App, AppRegistry, WebhookKind
 from server.broker.membership import Departure
 from server.presence import Presence
 from server.protocol.presence import Entered
@@ -64,3 +66,31 @@ async def test_last_one_is_told_when_it_leaves_as_the_one_before_is_answered() -
     for _ in range(3):
         await asyncio.sleep(0)
     assert broker.left == [1, 0]
+
+
+@pytest.mark.parametrize("elsewhere, told", [(3, [3]), (0, [])])
+async def test_count_of_a_channel_is_told_when_a_nodes_last_subscriber_leaves(
+    elsewhere: int, told: list[int]
+) -> None:
+    """The backend hears how many the other nodes have; that nobody is left is told otherwise."""
+    broker = Broker()
+    heard: list[int] = []
+
+    def notify(_: str, kind: WebhookKind, __: str, **fields: Any) -> None:
+        if kind is WebhookKind.SUBSCRIPTION_COUNT:
+            heard.append(fields["subscription_count"])
+
+    app = App("1", "key-1", "secret-1", subscription_count=True)
+    presence = Presence(broker, AppRegistry([app]), notify)  # type: ignore[arg-type]
+    key = ("1", "rooms")
+    presence.enter(key, "1.1", None, Arrival())
+    await asyncio.sleep(0)
+    presence.leave(key, "1.1")
+    await asyncio.sleep(0)
+    broker.answers[0].set_result(
+        Departure(
+            vacated=not elsewhere, sockets=elsewhere, member_removed=False, count_is_due=False
+        )
+    )
+    await asyncio.sleep(0)
+    assert heard == told
