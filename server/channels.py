@@ -158,6 +158,13 @@ class Channel:
             self.number, self.epoch = number, epoch
         self.heard_ms = max(self.heard_ms, time_ms)
 
+    def entered(self, entered: Entered) -> None:
+        """Note up to where the broker knew the channel when it let somebody in."""
+        is_newer = bool(entered.epoch) and entered.time_ms >= self.heard_ms
+        if entered.epoch == self.epoch or is_newer:
+            # Else the channel was numbered anew since: that has come in, and was held back.
+            self.heard(entered.number, entered.epoch, entered.time_ms)
+
     def missed(self, carried: Sequence[BusMessage]) -> list[BusMessage]:
         """Return what was missed of what the channel carried, then what came in since."""
         missed = [

@@ -126,7 +126,10 @@ class Hub:
         if held is None:  # it has left, or the flush found that too much was held back
             return
         held.entered = entered
-        if held.fenced or channel.repairing or kind_of(key[1]) is not ChannelKind.PRESENCE:
+        if channel.repairing:
+            # Then: what was missed goes to everybody, and it has got some of that already.
+            return
+        if held.fenced or kind_of(key[1]) is not ChannelKind.PRESENCE:
             self._let_in(channel, subscriber, held, entered)
 
     def _let_in(
@@ -134,9 +137,7 @@ class Hub:
     ) -> None:
         del channel.held[subscriber]
         frames = held.frames(channel.backlog, entered, subscriber.socket_id)
-        if not channel.repairing:
-            # What the others here have missed is told by what they have heard.
-            channel.heard(entered.number, entered.epoch, entered.time_ms)
+        channel.entered(entered)
         if not channel.held:
             channel.backlog = []
         _, grant = held.grants[-1]

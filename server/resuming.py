@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
 from auth.access import Grant
+from server.broker.message import BusMessage
 from server.broker.records import Heard, Record, SessionRecords
 from server.channels import frame_for
 from server.errors import BrokerUnavailable
@@ -226,8 +227,10 @@ class Resuming:
         since = heard.since_ms
         self._note(asking, identity, since)
         carried = await self._carried(asking, since)
-        known = Known(since, heard.number, heard.epoch)
-        gap = self._history.gap_by_time(known, carried, now_ms)
+        known = Known(since, heard.number, heard.epoch or asking.entered.epoch)
+        # Only now: what was still to be had before may have gone out of the history meanwhile.
+        read_ms = self._to_redis(time.time())
+        gap = self._history.gap_by_time(known, carried.as_of(asking.entered), read_ms)
         for each in lost:
             if identity.startswith(EXCLUSIVE) or (gap is not None and each is heard):
                 # Told once: the next return begins here.
@@ -263,8 +266,7 @@ class Resuming:
             frame
             for message in carried.messages
             if message.number >= first
-            # What came after it entered is held back, and follows.
-            and (message.epoch != entered.epoch or message.number <= entered.number)
+            and _precedes(message, entered)
             and message.exclude != exclude
             and (frame := frame_for(message, grant)) is not None
         )
@@ -385,6 +387,16 @@ class Resuming:
             if socket_id not in alive:
                 proofs[socket_id] = await self._proof(node_id, socket_id)
         return proofs
+
+
+def _precedes(message: BusMessage, entered: Entered) -> bool:
+    """Whether a message came before somebody entered: what came after is held back, and follows.
+
+    A channel that had carried nothing, or that Redis has lost since, had another epoch then.
+    """
+    if message.epoch == entered.epoch:
+        return message.number <= entered.number
+    return message.time_ms < entered.time_ms
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:

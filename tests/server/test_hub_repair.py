@@ -142,6 +142,34 @@ def test_newcomer_costs_nobody_what_was_missed() -> None:
     assert client.got == ["1:staff", "2:staff", "3:staff"]
 
 
+def test_newcomer_that_is_let_in_meanwhile_gets_each_event_once() -> None:
+    """What the broker numbered before it let it in, it has got already or was not to get."""
+    room, _ = cut_off(1)
+    newcomer = room.client("1.2", STAFF, enters=False)
+    room.hub.watched(*KEY)
+    newcomer.admit(Entered(number=3, epoch="e", time_ms=9_000))
+    heard(room, 5)
+    assert newcomer.got == []
+    repaired(room, carried(2, 3, 4, 5))
+    heard(room, 6)
+    assert newcomer.got == ["4:staff", "5:staff", "6:staff"]
+
+
+@pytest.mark.parametrize("epoch", ["", "d"])
+def test_who_is_admitted_late_takes_the_channel_back_to_no_older_epoch(epoch: str) -> None:
+    """What has come in since it entered is not repaired once more."""
+    room = Room()
+    client = room.client("1.1", STAFF, enters=False)
+    heard(room, 1, 2)
+    client.admit(Entered(number=0 if not epoch else 7, epoch=epoch, time_ms=1_000))
+    assert client.got == ["1:staff", "2:staff"]
+    room.hub.lost(5_000)
+    room.hub.watched(*KEY)
+    assert room.repairs == [(KEY, Known(5_000, 2, "e"))]
+    repaired(room, carried(1, 2, 3))
+    assert client.got == ["1:staff", "2:staff", "3:staff"]
+
+
 def test_channel_without_subscribers_is_not_repaired() -> None:
     """Nobody has missed anything: neither who is only on the way in, nor onlookers."""
     room = Room(listens=False)
