@@ -165,6 +165,29 @@ class Channel:
             # Else the channel was numbered anew since: that has come in, and was held back.
             self.heard(entered.number, entered.epoch, entered.time_ms)
 
+    def hold(self, subscriber: Subscriber, entered: Entered) -> bool:
+        """Hold events back for somebody who has been let in; True where it may have got some."""
+        held = self.held.get(subscriber)
+        if held is not None:
+            # It waits for its fence, or for a repair: nothing has reached it yet.
+            held.entered = None
+            return False
+        grant = self.remove(subscriber)
+        if grant is None:
+            return False
+        self.held[subscriber] = held = Held(grant, len(self.backlog))
+        held.fenced = True
+        return (self.epoch, self.number) != (entered.epoch, entered.number)
+
+    def remove(self, subscriber: Subscriber) -> Grant | None:
+        """Take an admitted subscriber out of its group; ``None`` where it is in none."""
+        for grant, group in self.groups.items():
+            if group.pop(subscriber.outbox, None) is not None:
+                if not group:
+                    del self.groups[grant]
+                return grant
+        return None
+
     def missed(self, carried: Sequence[BusMessage]) -> list[BusMessage]:
         """Return what was missed of what the channel carried, then what came in since."""
         missed = [

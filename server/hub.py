@@ -132,6 +132,17 @@ class Hub:
         if held.fenced or kind_of(key[1]) is not ChannelKind.PRESENCE:
             self._let_in(channel, subscriber, held, entered)
 
+    def hold(self, key: Key, subscriber: Subscriber, entered: Entered) -> bool:
+        """Hold events back once more for somebody who was admitted, until it is `admit`ted again.
+
+        Returns whether it may have got an event since it entered.
+        """
+        channel = self._channels.get(key)
+        if channel is None:
+            return False
+        self._flush(channel)
+        return channel.hold(subscriber, entered)
+
     def _let_in(
         self, channel: Channel, subscriber: Subscriber, held: Held, entered: Entered
     ) -> None:
@@ -166,7 +177,7 @@ class Hub:
         channel.joining.pop(subscriber, None)
         if channel.held.pop(subscriber, None) is not None and not channel.held:
             channel.backlog = []
-        self._remove(channel, subscriber)
+        channel.remove(subscriber)
         self._let_go(channel)
 
     def regroup(self, key: Key, subscriber: Subscriber, grant: Grant) -> None:
@@ -181,7 +192,7 @@ class Hub:
         held = channel.held.get(subscriber)
         if held is not None:
             held.grants.append((len(channel.backlog), grant))
-        elif self._remove(channel, subscriber):
+        elif channel.remove(subscriber) is not None:
             channel.groups.setdefault(grant, {})[subscriber.outbox] = subscriber
 
     def watch_user(self, app_id: str, user_id: str, onlooker: Onlooker) -> None:
@@ -257,7 +268,8 @@ class Hub:
                 # Its fence was missed with the rest.
                 self._let_in(channel, subscriber, held, held.entered)
         if kind_of(name) is ChannelKind.PRESENCE:
-            for subscriber in self.subscribers(key):
+            waiting = [each for each, held in channel.held.items() if held.fenced]
+            for subscriber in self.subscribers(key) + waiting:
                 subscriber.refresh(name)
 
     def _listens(self, channel: Channel) -> None:
@@ -272,15 +284,6 @@ class Hub:
             subscriber.joined(channel.key[1])
         for onlooker in list(channel.onlookers):
             onlooker.listens(channel.key[1].removeprefix(SERVER_TO_USER_PREFIX))
-
-    def _remove(self, channel: Channel, subscriber: Subscriber) -> bool:
-        """Take an admitted subscriber out of its group; False where it is in none."""
-        for grant, group in channel.groups.items():
-            if group.pop(subscriber.outbox, None) is not None:
-                if not group:
-                    del channel.groups[grant]
-                return True
-        return False
 
     # --- the hot path ----------------------------------------------------------------------------
 

@@ -14,21 +14,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar
 
-from auth.access import Grant
-from server.broker.message import BusMessage
+from server.asking import Asking, Client
 from server.broker.records import Heard, Record, SessionRecords
 from server.channels import frame_for
 from server.errors import BrokerUnavailable
 from server.history import Carried, ChannelHistory, Known
 from server.pasts import KEPT_S, Pasts
-from server.probing import Probed, Probing
+from server.probing import Probing
 from server.protocol.commands import Resume
 from server.protocol.identity import EXCLUSIVE
-from server.protocol.presence import Entered, GapReason, Past
+from server.protocol.presence import GapReason, Past
 
 _WRITE_S: Final = 2.0
 """Seconds between two writings of proofs."""
@@ -37,52 +36,6 @@ _RETRY_S: Final = 0.25
 T = TypeVar("T")
 _LOST_EPOCH: Final = "lost"
 """No channel's: stands for one that Redis has forgotten."""
-
-
-class Client(Probed, Protocol):
-    """A session, as resumption sees it."""
-
-    @property
-    def app_id(self) -> str:
-        """The app that it is connected to."""
-
-    @property
-    def socket_id(self) -> str:
-        """Its socket id."""
-
-    @property
-    def identity(self) -> str | None:
-        """Which device it is."""
-
-    @property
-    def proven_at(self) -> float | None:
-        """When the last ping was sent that it has answered."""
-
-    @property
-    def channels(self) -> list[str]:
-        """The channels that it has, or is about to have."""
-
-
-class Told(Protocol):
-    """Who waits for what it missed."""
-
-    @property
-    def grant(self) -> Grant:
-        """What it may hear now."""
-
-    def told(self, past: Past) -> None:
-        """Learn what was missed; it hears what is live from then on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """A subscription that the broker has let in, and that may have a past."""
-
-    client: Client
-    channel: str
-    entered: Entered
-    after: Resume | None
-    told: Told
 
 
 class Resuming:
@@ -139,6 +92,17 @@ class Resuming:
                 self._begin(asking, identity)
             else:
                 self._start(self._return(asking, identity))
+
+    def recall(self, askings: Sequence[Asking], identity: str) -> None:
+        """Find out what a client missed on channels that it entered under another identity.
+
+        Its own live events are held back meanwhile.
+        """
+        socket_id = askings[0].client.socket_id
+        known = self._identities.get(socket_id)
+        if known is not None:
+            self._identities[socket_id] = (known[0], identity)
+        self._start(self._recall(askings, identity, known))
 
     def proved(self, client: Client) -> None:
         """Note that a client has answered a ping."""
@@ -213,24 +177,56 @@ class Resuming:
             self._note(asking, asking.client.identity, asking.entered.time_ms)
 
     async def _return(self, asking: Asking, identity: str) -> None:
-        client = asking.client
-        past = await self._pasts.of(
+        lost = self._lost(asking, await self._past_of(asking.client, identity))
+        if lost:
+            await self._take_up(asking, identity, lost)
+        else:
+            self._begin(asking, identity)
+
+    async def _recall(
+        self, askings: Sequence[Asking], identity: str, known: tuple[str, str] | None
+    ) -> None:
+        client = askings[0].client
+        if known is not None and known[1] != identity:
+            await self._rename(client.socket_id, *known, identity)
+        past = await self._past_of(client, identity)
+        taking = []
+        for asking in askings:
+            lost = self._lost(asking, past)
+            if lost:
+                taking.append(self._take_up(asking, identity, lost))
+            elif known is None:
+                self._begin(asking, identity)
+            else:
+                asking.told.told(Past())
+        await asyncio.gather(*taking)
+
+    async def _past_of(self, client: Client, identity: str) -> dict[str, list[Heard]]:
+        return await self._pasts.of(
             (client.socket_id, identity), lambda: self._looked_up(client, identity)
         )
+
+    def _lost(self, asking: Asking, past: dict[str, list[Heard]]) -> list[Heard]:
+        """Take out of a past what is to be taken up on a channel."""
         now_ms = self._to_redis(time.time())
         found = past.pop(asking.channel, [])
-        lost = [heard for heard in found if not self._is_done_with(heard, now_ms)]
-        if not lost:
-            self._begin(asking, identity)
-            return
+        return [heard for heard in found if not self._is_done_with(heard, now_ms)]
+
+    async def _take_up(self, asking: Asking, identity: str, lost: Sequence[Heard]) -> None:
+        client, told_ms = asking.client, asking.told_ms
         heard = min(lost, key=lambda each: each.since_ms)
         since = heard.since_ms
-        self._note(asking, identity, since)
-        carried = await self._carried(asking, since)
-        known = Known(since, heard.number, heard.epoch or asking.entered.epoch)
-        # Only now: what was still to be had before may have gone out of the history meanwhile.
-        read_ms = self._to_redis(time.time())
-        gap = self._history.gap_by_time(known, carried.as_of(asking.entered), read_ms)
+        gap = carried = None
+        if told_ms is not None and told_ms <= since:
+            self._note(asking, identity, told_ms or asking.entered.time_ms)
+        else:
+            # A proof from before it was told says nothing of what it is told.
+            self._note(asking, identity, since, self._to_redis(time.time()))
+            carried = await self._carried(asking, since)
+            known = Known(since, heard.number, heard.epoch or asking.entered.epoch)
+            # Only now: what was still to be had before may have gone out of the history meanwhile.
+            read_ms = self._to_redis(time.time())
+            gap = self._history.gap_by_time(known, carried.as_of(asking.entered), read_ms)
         for each in lost:
             if identity.startswith(EXCLUSIVE) or (gap is not None and each is heard):
                 # Told once: the next return begins here.
@@ -238,7 +234,10 @@ class Resuming:
             else:
                 # Another tab of the same person may be the one that was lost.
                 self._records.note(client.app_id, identity, replace(each, taken=True))
-        self._tell(asking, carried, gap, since_ms=since, exclude=heard.socket_id)
+        if carried is None:
+            asking.told.told(Past())
+        else:
+            self._tell(asking, carried, gap, since_ms=since, exclude=heard.socket_id)
 
     def _is_done_with(self, heard: Heard, now_ms: int) -> bool:
         """Whether a lost subscription was taken up already, and is too old for anybody else."""
@@ -260,23 +259,27 @@ class Resuming:
         exclude: str | None = None,
     ) -> None:
         """Tell what a channel carried; ``exclude`` is the socket that the client had then."""
-        entered = asking.entered
         grant = asking.told.grant
+        excluded = {exclude, asking.client.socket_id}
         frames = tuple(
             frame
             for message in carried.messages
             if message.number >= first
-            and _precedes(message, entered)
-            and message.exclude != exclude
+            and asking.awaits(message)
+            and message.exclude not in excluded
             and (frame := frame_for(message, grant)) is not None
         )
+        if frames and asking.has_newer:
+            frames, gap = (), gap or GapReason.IDENTIFIED_LATE
         self.replayed += len(frames)
         self.gaps += gap is not None
         asking.told.told(Past(frames, gap, since_ms))
 
     # --- notes -----------------------------------------------------------------------------------
 
-    def _note(self, asking: Asking, identity: str, since_ms: int) -> None:
+    def _note(
+        self, asking: Asking, identity: str, since_ms: int, entered_ms: int | None = None
+    ) -> None:
         client, entered = asking.client, asking.entered
         if client.socket_id in self._clients:
             identity = self._identities.setdefault(client.socket_id, (client.app_id, identity))[1]
@@ -285,7 +288,7 @@ class Resuming:
             asking.channel,
             self._node_id,
             since_ms,
-            entered.time_ms,
+            entered.time_ms if entered_ms is None else entered_ms,
             entered.number,
             entered.epoch,
         )
@@ -387,16 +390,6 @@ class Resuming:
             if socket_id not in alive:
                 proofs[socket_id] = await self._proof(node_id, socket_id)
         return proofs
-
-
-def _precedes(message: BusMessage, entered: Entered) -> bool:
-    """Whether a message came before somebody entered: what came after is held back, and follows.
-
-    A channel that had carried nothing, or that Redis has lost since, had another epoch then.
-    """
-    if message.epoch == entered.epoch:
-        return message.number <= entered.number
-    return message.time_ms < entered.time_ms
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:

@@ -13,6 +13,7 @@ from auth.apps import App, WebhookKind
 from auth.errors import AuthError, UnknownKey
 from auth.principal import Principal
 from channels_spec.pusher import CloseCode
+from server.arrival import recall
 from server.outbox import Outbox
 from server.protocol import frames
 from server.protocol.connection import Connection
@@ -25,6 +26,7 @@ from server.protocol.effects import (
     Join,
     Leave,
     MissedCache,
+    Recall,
     Refuse,
     Regroup,
     Relay,
@@ -175,6 +177,15 @@ class Session:
             self._around.audit.subscribed(self, channel, subscription)
         self._apply(effects)
 
+    def recalled(self, channel: str, subscription: Subscription, past: Past) -> None:
+        """Learn what a subscription had missed that was let in before."""
+        self._apply(self._connection.recalled(channel, subscription, past))
+
+    def recall(self, channel: str) -> None:
+        """Learn that its identity changed while it was found out what it had missed."""
+        if not self._closed:
+            self._apply(self._connection.recall(channel))
+
     def probe(self) -> None:
         """Have the client answer a ping: somebody wants to know whether it lives."""
         if not self._closed:
@@ -290,6 +301,8 @@ class Session:
                     ask_backend(effect, self._connection.app, self, self._around)
                 case Join() | Enter() | Admit() | Regroup() | Leave():
                     carry_out(effect, self, self._around)
+                case Recall():
+                    recall(self, effect, self._around.hub, self._around.resuming)
                 case SignedIn():
                     self._sign_in(effect)
                 case Relay():

@@ -125,7 +125,7 @@ class Connection:
 
     def recognized(self, principal: Principal, way: Way, now: float) -> list[Effect]:
         """Continue an opening whose token needed a key to be fetched: it is good."""
-        return self._become(principal, way, now)
+        return self._known(self.identity, self._become(principal, way, now))
 
     def token_verified(self, asked: VerifyToken, principal: Principal, now: float) -> list[Effect]:
         """Continue a `VerifyToken` effect whose token is good."""
@@ -133,7 +133,8 @@ class Connection:
             if self.principal is not None and self.principal.sub != principal.sub:
                 return [Close(CloseCode.UNAUTHORIZED, "the fresh token is of another subject")]
             renewed = Send(frames.authenticated(principal.exp))
-            return [renewed, *self._become(principal, max(self._way, Way.RENEWAL), now)]
+            way = max(self._way, Way.RENEWAL)
+            return [renewed, *self._known(self.identity, self._become(principal, way, now))]
         try:
             user = user_auth.parse_user_data(asked.user_data)
         except AuthError as error:
@@ -340,6 +341,7 @@ class Connection:
         if self._user_id is not None and self._user_id != user.id:
             reason = "the connection is signed in as another user"
             return [Close(CloseCode.UNAUTHORIZED, reason)]
+        before = self.identity
         self._user_id, self._user_info = user.id, user.user_info
         effects: list[Effect] = [Send(frames.signin_success(user_data))]
         limit = self.app.limits.watchlist
@@ -349,8 +351,10 @@ class Connection:
         watchlist = tuple(dict.fromkeys(user.watchlist[:limit]))
         effects.append(SignedIn(user.id, watchlist))
         if principal is not None:
-            return effects + self._become(principal, Way.SIGNIN, now)
-        return effects + self._admitted(now)
+            effects += self._become(principal, Way.SIGNIN, now)
+        else:
+            effects += self._admitted(now)
+        return self._known(before, effects)
 
     def _become(self, principal: Principal, way: Way, now: float) -> list[Effect]:
         """Take ``principal`` as the one who speaks, and judge everything anew by it."""
@@ -384,6 +388,22 @@ class Connection:
         for parked in self._subscriptions.unpark():
             effects += self._subscribe(parked, now)
         return effects
+
+    def _known(self, before: str | None, effects: list[Effect]) -> list[Effect]:
+        """Look for what was missed once more where the client turns out to be somebody else.
+
+        pusher-js subscribes as soon as it is back, and signs in when its endpoint has answered.
+        """
+        return effects if self.identity == before else effects + self.recall()
+
+    def recall(self, channel: str | None = None) -> list[Effect]:
+        """Look for what was missed of a channel before it was entered; ``None``: of all."""
+        known_as = self.identity
+        return self._subscriptions.recall(known_as, channel) if known_as is not None else []
+
+    def recalled(self, channel: str, subscription: Subscription, past: Past) -> list[Effect]:
+        """Continue a `Recall` effect for one of its channels."""
+        return self._subscriptions.recalled(channel, subscription, past)
 
     def _before(self, exp: float, now: float) -> float:
         """Return when to close for a token: before its end, those of one minute spread."""

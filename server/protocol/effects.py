@@ -69,6 +69,17 @@ class Admit:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """Find out what the client, now that it is known, missed on channels before it entered them.
+
+    Hold their events back, then call `Connection.recalled` for each.
+    """
+
+    identity: str
+    channels: tuple[tuple[str, Subscription], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MissedCache:
     """A cache channel had no event for a subscriber: the backend may want to know."""
 
@@ -133,6 +144,7 @@ Effect = (
     | Join
     | Enter
     | Admit
+    | Recall
     | MissedCache
     | Relay
     | SignedIn

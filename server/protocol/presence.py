@@ -38,6 +38,11 @@ class Entered:
     time_ms: int = 0
     """When it was let in, by the broker's clock."""
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it holds more than figures."""
+        return bool(self.roster) or self.cached is not None
+
 
 class GapReason(StrEnum):
     """Why it cannot be proven that a client has everything."""
@@ -45,6 +50,7 @@ class GapReason(StrEnum):
     WINDOW_EXCEEDED = "window_exceeded"
     EPOCH_CHANGED = "epoch_changed"
     HISTORY_LOST = "history_lost"
+    IDENTIFIED_LATE = "identified_late"
 
 
 @dataclass(frozen=True, slots=True)

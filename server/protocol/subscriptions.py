@@ -37,6 +37,7 @@ from server.protocol.effects import (
     Join,
     Leave,
     MissedCache,
+    Recall,
     Refuse,
     Regroup,
     Relay,
@@ -99,7 +100,8 @@ class Subscriptions:
     @property
     def entering(self) -> bool:
         """Whether events are held back for a subscription that the broker is letting in."""
-        return any(each.state is State.ENTERING for each in self._table.values())
+        held_back = (State.ENTERING, State.RETURNING)
+        return any(each.state in held_back for each in self._table.values())
 
     # --- getting in ------------------------------------------------------------------------------
 
@@ -174,7 +176,10 @@ class Subscriptions:
         if subscription is None or subscription.state is not State.JOINING:
             return []
         subscription.apply(Input.JOINED)
-        return [Enter(channel, subscription, self._resume.pop(channel, None))]
+        after = self._resume.pop(channel, None)
+        if after is not None:
+            subscription.told_ms = 0
+        return [Enter(channel, subscription, after)]
 
     def entered(
         self, channel: str, subscription: Subscription, entered: Entered, past: Past
@@ -184,18 +189,38 @@ class Subscriptions:
             # The client has left meanwhile.
             return []
         effects: list[Effect] = [self._succeeded(channel, subscription, entered)]
-        if subscription.state is State.SUBSCRIBED:
+        if subscription.is_in:
             return effects
         subscription.apply(Input.ENTERED)
-        if past.gap is not None:
-            effects.append(Send(frames.gap(channel, past.gap, past.since_ms)))
+        sends_cached = entered.cached is not None and not past.frames
+        subscription.enter(entered, past, got_cached=sends_cached)
+        effects += _missed(channel, past)
         if past.frames:
-            return [*effects, Replay(past.frames), Admit(channel, entered)]
+            return [*effects, Admit(channel, entered)]
         if entered.cached is not None:
             effects.append(Send(entered.cached))
         elif is_cache_channel(channel):
             effects += (Send(frames.cache_miss(channel)), MissedCache(channel))
         return [*effects, Admit(channel, entered)]
+
+    def recall(self, identity: str, only: str | None = None) -> list[Effect]:
+        """Have the broker asked what the client missed on what it has, now that it is known."""
+        recalled = tuple(
+            (channel, subscription)
+            for channel, subscription in self._table.items()
+            if subscription.state is State.SUBSCRIBED and only in {None, channel}
+        )
+        for _, subscription in recalled:
+            subscription.apply(Input.RECALL)
+        return [Recall(identity, recalled)] if recalled else []
+
+    def recalled(self, channel: str, subscription: Subscription, past: Past) -> list[Effect]:
+        """Continue a `Recall` effect for one channel: replay what was missed."""
+        if self._table.get(channel) is not subscription:
+            return []
+        subscription.apply(Input.ENTERED)
+        subscription.told(past)
+        return [*_missed(channel, past), Admit(channel, subscription.entered)]
 
     def refused(self, channel: str, subscription: Subscription, reason: str) -> list[Effect]:
         """Continue an `Enter` effect that the broker refused."""
@@ -217,7 +242,7 @@ class Subscriptions:
         return Join(channel, subscription.grant)
 
     def _repeated(self, channel: str, known: Subscription) -> list[Effect]:
-        if known.state is not State.SUBSCRIBED:
+        if not known.is_in:
             return []
         if known.member is not None:
             # The broker knows who is there now.
@@ -376,9 +401,19 @@ class Subscriptions:
         if match is not None and not match.family.client_events:
             return "client events are not enabled on this channel"
         subscription = self._table.get(channel)
-        if subscription is None or subscription.state is not State.SUBSCRIBED:
+        if subscription is None or not subscription.is_in:
             return "only a subscriber may send client events"
         return ""
+
+
+def _missed(channel: str, past: Past) -> list[Effect]:
+    """Tell what was missed of a channel, and that there may be more."""
+    effects: list[Effect] = []
+    if past.gap is not None:
+        effects.append(Send(frames.gap(channel, past.gap, past.since_ms)))
+    if past.frames:
+        effects.append(Replay(past.frames))
+    return effects
 
 
 def _refused(refused: SubscriptionRefused) -> Refuse:

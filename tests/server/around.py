@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from auth.apps import App, WebhookKind
+from server.asking import Asking, Client
 from server.channels import Key
 from server.hub import Hub
 from server.presence import Arrival, Presence
 from server.protocol.effects import Relay
 from server.protocol.presence import Entered, Member, Past
 from server.protocol.rules import Rules
-from server.resuming import Asking, Client, Resuming
+from server.resuming import Resuming
 from server.surroundings import Relayer, Surroundings, Verifier
 from server.users import Users
 from server.wheel import Wheel
@@ -35,6 +36,11 @@ class NoPast:
 
     def enter(self, asking: Asking) -> None:
         asking.told.told(Past())
+
+    def recall(self, askings: Sequence[Asking], identity: str) -> None:
+        del identity
+        for asking in askings:
+            asking.told.told(Past())
 
     def proved(self, client: Client) -> None:
         """Nobody needs a proof."""

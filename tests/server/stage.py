@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import jwt
@@ -20,6 +21,7 @@ from auth.revocations import Revocation, Revocations, Revoked
 from auth.tokens import TokenVerifier, hmac_key
 from channels_spec.document import Document
 from channels_spec.reading import HOTEL_CONTRACT, contract_of
+from server.asking import Asking
 from server.broker.interface import Receipt
 from server.broker.message import Announcement, Publication, decode
 from server.channels import Key
@@ -32,7 +34,7 @@ from server.protocol.presence import Entered as Let
 from server.protocol.presence import Member, Past
 from server.protocol.rules import Rules
 from server.publisher import ContractMode, Publisher
-from server.resuming import Asking, Resuming
+from server.resuming import Resuming
 from server.session import Session
 from server.surroundings import Surroundings
 from server.transports import websocket
@@ -94,6 +96,11 @@ class Returns:
 
     def enter(self, asking: Asking) -> None:
         asking.told.told(Past())
+
+    def recall(self, askings: Sequence[Asking], identity: str) -> None:
+        del identity
+        for asking in askings:
+            asking.told.told(Past())
 
     def left(self, client: object, channel: str) -> None:
         del client, channel

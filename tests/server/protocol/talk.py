@@ -10,7 +10,7 @@ from auth.channel_auth import sign_channel
 from auth.principal import Principal
 from auth.user_auth import sign_user
 from server.protocol.connection import Connection
-from server.protocol.effects import Admit, Effect, Enter, Join, Refuse, Send
+from server.protocol.effects import Admit, Effect, Enter, Join, Recall, Refuse, Send
 from server.protocol.presence import Entered, Member, Past
 from server.protocol.rules import Rules
 from server.protocol.subscription import Subscription
@@ -35,8 +35,15 @@ def _decoded(effect: Effect) -> Any:
             return _frame(frame)
         case Refuse(channel, status, reason):
             return refused(channel, status, reason)
+        case Recall(identity, channels):
+            return recall(identity, *(channel for channel, _ in channels))
         case _:
             return effect
+
+
+def recall(identity: str, *channels: str) -> tuple[str, str, list[str]]:
+    """Return what stands for a `Recall`."""
+    return "recall", identity, list(channels)
 
 
 def _frame(text: bytes) -> dict[str, Any]:

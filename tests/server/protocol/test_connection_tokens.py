@@ -21,6 +21,7 @@ from tests.server.protocol.talk import (
     authenticated,
     decoded,
     heard,
+    recall,
     refused,
     signed_in,
 )
@@ -203,6 +204,7 @@ def test_signin_replaces_a_lighter_way() -> None:
         Regroup(ROOMS, FINANCE),
         Leave("sea-view.rooms"),
         refused("sea-view.rooms", 403, "the token does not name the hotel sea-view"),
+        recall("sub staff-1", ROOMS),
     ]
     assert talk.connection.principal == staff("grand", roles=["admin"])
     # The cookie cannot take it back.

@@ -7,7 +7,7 @@ from server.protocol.effects import Join, Leave, SignedIn
 from server.protocol.presence import Member
 from server.protocol.way import Way
 from tests.people import staff
-from tests.server.protocol.talk import PUSHER, ROOMS, Talk, refused, signed_in
+from tests.server.protocol.talk import PUSHER, ROOMS, Talk, recall, refused, signed_in
 
 GRANT = Grant(views=(("grand", "staff"),))
 DESK = "presence-grand.front-desk"
@@ -42,6 +42,7 @@ def test_member_that_cannot_be_shown_is_refused_when_he_takes_over() -> None:
     assert talk.signin_by_token(staff("grand", name="😀" * 256), USER)[2:] == [
         Leave(DESK),
         refused(DESK, 403, "user_info exceeds 1024 bytes"),
+        recall("sub staff-1", ROOMS),
     ]
     assert talk.connection.channels == [ROOMS]
 
@@ -61,4 +62,8 @@ def test_member_by_signature_is_nobody_elses_affair() -> None:
     talk.open()
     talk.subscribe_signed(DESK, {"user_id": 5})
     talk.arrive(DESK)
-    assert talk.signin_by_token(staff("grand"), USER) == [signed_in(USER), SIGNED_IN]
+    assert talk.signin_by_token(staff("grand"), USER) == [
+        signed_in(USER),
+        SIGNED_IN,
+        recall("sub staff-1", DESK),
+    ]

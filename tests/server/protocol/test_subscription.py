@@ -8,13 +8,14 @@ from auth.access import Grant
 from server.protocol.presence import Member
 from server.protocol.subscription import TRANSITIONS, Input, State, Subscription
 
-# State: what it becomes on ASK, SUBSCRIBE, JOINED, ENTERED, UNSUBSCRIBE.
+# State: what it becomes on ASK, SUBSCRIBE, JOINED, ENTERED, RECALL, UNSUBSCRIBE.
 TABLE = {
-    State.ABSENT: (State.ASKING, State.JOINING, *[State.ABSENT] * 3),
-    State.ASKING: (State.ASKING, State.JOINING, State.ASKING, State.ASKING, State.ABSENT),
-    State.JOINING: (State.JOINING, State.JOINING, State.ENTERING, State.JOINING, State.ABSENT),
-    State.ENTERING: (*[State.ENTERING] * 3, State.SUBSCRIBED, State.ABSENT),
-    State.SUBSCRIBED: (*[State.SUBSCRIBED] * 4, State.ABSENT),
+    State.ABSENT: (State.ASKING, State.JOINING, *[State.ABSENT] * 4),
+    State.ASKING: (State.ASKING, State.JOINING, *[State.ASKING] * 3, State.ABSENT),
+    State.JOINING: (*[State.JOINING] * 2, State.ENTERING, *[State.JOINING] * 2, State.ABSENT),
+    State.ENTERING: (*[State.ENTERING] * 3, State.SUBSCRIBED, State.ENTERING, State.ABSENT),
+    State.SUBSCRIBED: (*[State.SUBSCRIBED] * 4, State.RETURNING, State.ABSENT),
+    State.RETURNING: (*[State.RETURNING] * 3, State.SUBSCRIBED, State.RETURNING, State.ABSENT),
 }
 
 
