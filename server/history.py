@@ -45,14 +45,13 @@ class Carried:
         return replace(self, messages=self.messages[begin:], times=self.times[begin:])
 
     def as_of(self, entered: Entered) -> Carried:
-        """Return the same, with the channel's state when somebody entered, as far as it is known.
+        """Return the same, with the channel's state when somebody entered.
 
-        What has come since is not missed: it is held back for whoever entered.
+        What has come since is not missed: it was held back for whoever entered, or sent.
         """
         if self.number == entered.number or (entered.epoch and entered.epoch != self.epoch):
             return self
-        last_ms = min(self.last_ms, entered.time_ms)
-        return replace(self, number=entered.number, last_ms=last_ms)
+        return replace(self, number=entered.number, last_ms=entered.last_ms)
 
 
 @dataclass(frozen=True, slots=True)

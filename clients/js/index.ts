@@ -23,7 +23,7 @@ export interface SubscriptionError {
 
 /** Events were lost to this subscriber: fetch the state over HTTP. */
 export interface Gap {
-  reason: "window_exceeded" | "epoch_changed" | "history_lost";
+  reason: "window_exceeded" | "epoch_changed" | "history_lost" | "identified_late";
   /** ISO 8601. */
   since: string | null;
 }

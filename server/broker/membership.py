@@ -314,9 +314,16 @@ def _admission(answer: object) -> Admission | None:
             list(roster),
             bytes(cached),
             int(time_us),
+            int(last_ms),
         ]:
             entered = Entered(
-                number, epoch.decode(), version, _roster(roster), _cached(cached), time_us // 1000
+                number,
+                epoch.decode(),
+                version,
+                _roster(roster),
+                _cached(cached),
+                time_us // 1000,
+                last_ms,
             )
             return Admission(entered, sockets, occupied == 1, added == 1, later == 1, time_us)
         case _:

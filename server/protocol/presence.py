@@ -37,6 +37,8 @@ class Entered:
     """The frame of a cache channel's last event."""
     time_ms: int = 0
     """When it was let in, by the broker's clock."""
+    last_ms: int = 0
+    """When the channel's last event was published that is kept in its history."""
 
     @property
     def is_large(self) -> bool:

@@ -6,7 +6,8 @@ import uuid
 
 import pytest
 
-from tests.broker.returns import SETTINGS, Device, Nodes, Place, drop
+from tests.broker.pair import signed
+from tests.broker.returns import SETTINGS, Device, Nodes, Place, drop, dropped
 from tests.conftest import StartServer
 from tests.harness import Client, Server, eventually
 
@@ -103,3 +104,22 @@ async def test_return_after_the_window_has_missed_nothing_that_came_after_it(
             assert await place.last_of(after) == [2]
             assert place.gaps(after) == []
         drop(half_open)
+
+
+async def test_member_that_asks_again_who_is_there_has_proven_nothing(
+    nodes: Nodes, place: Place
+) -> None:
+    """What it was sent before may not have arrived: it is no new entrance."""
+    place.name = f"presence-lobby-{uuid.uuid4().hex[:8]}"
+    device = Device(place)
+    async with device.client(nodes[0]) as before:
+        signature = signed(nodes[0], before, place.channel, device.sub)
+        await before.subscribe(place.channel, **signature)
+        await place.publish(nodes[0], 2)
+        await place.last_of(before)
+        await before.subscribe(place.channel, **signature)
+        await dropped(nodes[0], before)
+    async with device.client(nodes[1]) as after:
+        await after.subscribe(place.channel, **signed(nodes[1], after, place.channel, device.sub))
+        await place.publish(nodes[0])
+        assert await place.last_of(after) == [1, 2, 3]

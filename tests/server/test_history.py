@@ -78,6 +78,28 @@ def test_gap_by_time(known: Known, found: Carried, gap: GapReason | None) -> Non
     assert HISTORY.gap_by_time(known, found, NOW_MS) is gap
 
 
+@pytest.mark.parametrize(
+    "number, epoch, last_ms, gap",
+    [
+        # What has come since it entered is no gap, however long ago it was lost.
+        (8, "e", KEPT - 2, None),
+        (7, "e", NOW_MS - 9_000, None),
+        (0, "", 0, GapReason.HISTORY_LOST),
+        # It was away for too long before.
+        (8, "e", NOW_MS - 9_000, GapReason.WINDOW_EXCEEDED),
+        # Redis has lost the channel since.
+        (8, "d", KEPT - 2, GapReason.WINDOW_EXCEEDED),
+    ],
+)
+def test_gap_is_of_what_came_before_somebody_entered(
+    number: int, epoch: str, last_ms: int, gap: GapReason | None
+) -> None:
+    """The channel may have carried more by the time at which its history is read."""
+    entered = Entered(number=number, epoch=epoch, time_ms=NOW_MS - 5_000, last_ms=last_ms)
+    known = Known(KEPT - 1, 7, "e")
+    assert HISTORY.gap_by_time(known, carried().as_of(entered), NOW_MS) is gap
+
+
 async def test_malformed_message_of_the_history_is_passed_over() -> None:
     """The others are told; an answer that is no history is an error."""
     good = written(Publication("1", "c", "id", (SplicedFrame(b"x"),), (("plain", 0),)))

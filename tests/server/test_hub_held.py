@@ -8,15 +8,18 @@ from auth.access import PLAIN_GRANT, Grant
 from server import hub as hub_module
 from server.broker.message import Kind
 from server.channels import Key
+from server.history import Carried
 from server.hub import Hub
 from server.protocol.presence import Entered
-from tests.server.room import KEY, Client, Room
+from tests.server.room import KEY, NEW, Client, Room
 
 STAFF = Grant(views=(("a", "staff"),))
 FINANCE = Grant(views=(("a", "finance"),))
 BOTH = "staff finance"
 ROOM_1 = Grant(views=STAFF.views, scope=(("room_number", frozenset({"1"})),))
 USER: Key = ("1", "#server-to-user-7")
+ROSTER: Key = ("1", "presence-a.desk")
+NOTHING = Carried((), 0, "", 0, 0, 0)
 
 
 def held(room: Room, socket_id: str, grant: Grant = STAFF, limit: int = 1_000) -> Client:
@@ -280,6 +283,73 @@ def test_hub_counts_sessions_by_app() -> None:
     assert hub.connections() == {"1": 1}
     assert list(hub.sessions.values()) == [second]
     assert len(stirred) == 3
+
+
+# --- held back once more -------------------------------------------------------------------------
+
+
+def test_who_is_held_once_more_gets_what_came_meanwhile_when_it_is_admitted_again() -> None:
+    """In its place after what it got before; the others do not wait."""
+    room = Room()
+    there, late = room.client("1.1", STAFF), held(room, "1.2")
+    late.admit(Entered(number=0, epoch="e"))
+    assert not room.hub.hold(KEY, late, Entered(number=0, epoch="e"))
+    room.publish("1", number=1)
+    room.turn()
+    room.hub.regroup(KEY, late, FINANCE)
+    room.publish("2", views=BOTH, number=2)
+    room.turn()
+    assert (there.got, late.got) == (["1:staff", "2:staff"], [])
+    late.admit(Entered(number=0, epoch="e"))
+    assert late.got == ["1:staff", "2:finance"]
+    room.publish("3", views=BOTH, number=3)
+    room.turn()
+    assert late.got[-1] == "3:finance"
+
+
+@pytest.mark.parametrize("number, epoch, came", [(3, "e", False), (2, "e", True), (3, "d", True)])
+def test_hub_tells_whether_who_is_held_may_have_got_something(
+    number: int, epoch: str, *, came: bool
+) -> None:
+    """What the channel has gathered goes out first, and counts."""
+    room = Room()
+    late = room.client("1.1", STAFF)
+    room.publish("3", number=3)
+    assert room.hub.hold(KEY, late, Entered(number=number, epoch=epoch)) is came
+    assert late.got == ["3:staff"]
+
+
+def test_member_that_waits_for_its_fence_goes_on_waiting() -> None:
+    """It has got nothing yet; the bus may come to its fence before it is admitted again."""
+    room = Room()
+    client = held(room, "1.1")
+    client.join(STAFF, ROSTER)
+    client.admit(NEW, ROSTER)
+    assert not room.hub.hold(ROSTER, client, NEW)
+    room.announce(Kind.FENCE, "", exclude="1.1", key=ROSTER)
+    room.turn()
+    assert room.hub.subscribers(ROSTER) == []
+    client.admit(NEW, ROSTER)
+    assert room.hub.subscribers(ROSTER) == [client]
+    # It has passed that once and for all.
+    assert not room.hub.hold(ROSTER, client, NEW)
+    room.hub.lost(5_000)
+    room.hub.watched(*ROSTER)
+    room.hub.repaired(ROSTER, room.repairs[-1][1], NOTHING, None)
+    assert client.refreshed == [ROSTER[1]]
+    client.admit(NEW, ROSTER)
+    assert room.hub.subscribers(ROSTER) == [client]
+
+
+def test_who_has_left_is_not_held() -> None:
+    """Nor who is on no such channel."""
+    room = Room()
+    stays, gone = room.client("1.1", STAFF), room.client("1.2", STAFF)
+    gone.leave()
+    assert not room.hub.hold(KEY, gone, NEW)
+    stays.leave()
+    assert not room.hub.hold(KEY, stays, NEW)
+    assert room.hub.channel_count == 0
 
 
 # --- onlookers -----------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 -- A node's sockets subscribe to a channel: count them, and let a presence member in.
 --
--- KEYS: 1 channel (hash: sequence, epoch, roster)   2 sockets (hash: node, count)
+-- KEYS: 1 channel (hash: sequence, epoch, roster, last)   2 sockets (hash: node, count)
 --       3 members (hash: user id, user_info)        4 holders (hash: user id, nodes)
 --       5 cache (string)                            6 bus channel      7 counted (string)
 -- ARGV: 1 node    2 how many sockets of it are subscribed now
@@ -11,7 +11,7 @@
 --       11 seconds after which an idle channel is forgotten
 -- Returns {0} where the roster is full, else {1, occupied now (0 or 1), sockets in all,
 --   member added (0 or 1), count told later (0 or 1), sequence, epoch, roster's version,
---   {user id, user_info, ...}, cached message or '', time (us)}.
+--   {user id, user_info, ...}, cached message or '', time (us), time of the last kept event (ms)}.
 
 local user = ARGV[3]
 local added = 0
@@ -64,7 +64,7 @@ if ARGV[10] ~= '' and (before ~= now or string.find(ARGV[8], 'n', 1, true)) then
   end
 end
 
-local state = redis.call('HMGET', KEYS[1], 'sequence', 'epoch', 'roster')
+local state = redis.call('HMGET', KEYS[1], 'sequence', 'epoch', 'roster', 'last')
 local roster = {}
 if string.find(ARGV[8], 'r', 1, true) then
   roster = redis.call('HGETALL', KEYS[3])
@@ -80,4 +80,5 @@ if before == 0 and now > 0 then
   occupied = 1
 end
 return {1, occupied, now, added, later, tonumber(state[1] or 0), state[2] or '',
-        tonumber(state[3] or 0), roster, cached, time[1] * 1000000 + time[2]}
+        tonumber(state[3] or 0), roster, cached, time[1] * 1000000 + time[2],
+        tonumber(state[4] or 0)}
