@@ -48,6 +48,8 @@ def shared_pinging_nodes(
         **SETTINGS,
         "REDIS_URL": shared_server.redis_url,
         "BELLHOP_REDIS_PREFIX": prefix,
+        # More than any test publishes within seconds, however fast the machine is.
+        "BELLHOP_HISTORY_EVENTS": "10000",
     }
     with (
         started(folder / "one.log", settings) as one,

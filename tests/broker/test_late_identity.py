@@ -137,6 +137,28 @@ async def test_client_that_is_known_better_and_better_gets_each_event_once(nodes
             await place.publish(nodes[0], 2)
 
 
+async def test_name_that_comes_while_a_predecessor_is_asked_is_looked_into_too(
+    nodes: Nodes,
+) -> None:
+    """By its person it gets what came last; what it missed as a device is older than that."""
+    place = beside()
+    device, person = Late("renewal with sid"), Late("renewal")
+    person.user = device.user
+    await device.lose(nodes[0], place)
+    await place.publish(nodes[0])
+    async with person.known(nodes[0], place) as half_open:
+        await place.publish(nodes[0])
+        async with nodes[1].client(f"/t/{token(person.user)}", max_queue=None) as after:
+            await after.send("pusher:subscribe", {"channel": place.channel})
+            await entered(nodes[0], place, 2)
+            await device.tell(nodes[1], after)
+            await after.until(GAP)
+            await live(nodes[0], after, place)
+            assert place.told(after) == [2, 3]
+            assert place.gaps(after) == ["identified_late"]
+        drop(half_open)
+
+
 @pytest.mark.parametrize("missed", [0, 2])
 async def test_what_was_missed_does_not_come_after_something_newer(
     nodes: Nodes, missed: int
@@ -207,7 +229,8 @@ async def test_second_living_tab_gets_nothing(nodes: Nodes) -> None:
 async def test_what_a_late_return_was_told_comes_again_until_it_is_proven(nodes: Nodes) -> None:
     """Neither was it written to a socket that lives, nor did a ping from before prove it."""
     place = beside()
-    late = Late()
+    # With an instance what was taken up is forgotten.
+    late = Late(instance=uuid.uuid4().hex)
     await late.lose(nodes[0], place)
     await place.publish(nodes[0], 2)
     async with late.there(nodes[0], place) as before:
