@@ -226,6 +226,7 @@ async def test_second_living_tab_gets_nothing(nodes: Nodes) -> None:
         answering.cancel()
 
 
+@pytest.mark.long
 async def test_what_a_late_return_was_told_comes_again_until_it_is_proven(nodes: Nodes) -> None:
     """Neither was it written to a socket that lives, nor did a ping from before prove it."""
     place = beside()
