@@ -12,10 +12,11 @@ from server.authorizer import Answer
 from server.channels import Subscriber
 from server.protocol.effects import Admit, AskBackend, Enter, Join, Leave, Regroup
 from server.protocol.subscriptions import Verdict
+from server.session_audit import Client
 from server.surroundings import Surroundings
 
 
-class Subscribing(Admitting, Subscriber, Protocol):
+class Subscribing(Admitting, Subscriber, Client, Protocol):
     """A session, as one that subscribes."""
 
     def authorized(self, asked: AskBackend, verdict: Verdict) -> None:
