@@ -10,23 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-import orjson
-
 from auth import access
 from auth.access import Refusal
 from auth.apps import App
 from auth.principal import Principal
-from channels_spec.cards import may_hold_cards
 from channels_spec.contract import ChannelMatch
-from channels_spec.pusher import (
-    MAX_EVENT_DATA,
-    CloseCode,
-    ErrorCode,
-    Event,
-    is_cache_channel,
-    kind_of,
-)
-from server.protocol import commands, frames
+from channels_spec.pusher import CloseCode, Event, is_cache_channel
+from server.protocol import client_events, commands, frames
 from server.protocol.admission import Speaker, by_right_of, judge
 from server.protocol.effects import (
     Admit,
@@ -44,7 +34,7 @@ from server.protocol.effects import (
     Replay,
     Send,
 )
-from server.protocol.errors import ProtocolError, SubscriptionRefused
+from server.protocol.errors import SubscriptionRefused
 from server.protocol.filters import BadFilter, parse_scope
 from server.protocol.parking import Parking
 from server.protocol.presence import Entered, Past
@@ -380,30 +370,8 @@ class Subscriptions:
 
     def relay(self, command: commands.ClientEvent) -> Relay:
         """Check a client's event against the rules; raises `ProtocolError` naming the channel."""
-        channel = command.channel
-        reason = self._why_not_relayed(channel)
-        data = "" if reason else _text(command.data)
-        if not reason and self._rules.contract.match(channel) and may_hold_cards(data):
-            reason = "card data never passes"
-        if len(data) > MAX_EVENT_DATA or len(data.encode()) > MAX_EVENT_DATA:
-            reason = f"a client event's data exceeds {MAX_EVENT_DATA} bytes"
-        if reason:
-            raise ProtocolError(reason, ErrorCode.CLIENT_EVENT_REFUSED, channel)
-        member = self._table[channel].member
-        return Relay(channel, command.event, data, member.user_id if member else None)
-
-    def _why_not_relayed(self, channel: str) -> str:
-        if not self._app.client_events:
-            return "client events are not enabled for this app"
-        if not kind_of(channel).carries_client_events:
-            return "client events need a private- or presence- channel"
-        match = self._rules.contract.match(channel)
-        if match is not None and not match.family.client_events:
-            return "client events are not enabled on this channel"
-        subscription = self._table.get(channel)
-        if subscription is None or not subscription.is_in:
-            return "only a subscriber may send client events"
-        return ""
+        subscription = self._table.get(command.channel)
+        return client_events.relay(command, subscription, self._app, self._rules)
 
 
 def _missed(channel: str, past: Past) -> list[Effect]:
@@ -418,13 +386,3 @@ def _missed(channel: str, past: Past) -> list[Effect]:
 
 def _refused(refused: SubscriptionRefused) -> Refuse:
     return Refuse(refused.channel, refused.status, refused.reason)
-
-
-def _text(data: object) -> str:
-    """Return a client event's data as Swift reads it: a string."""
-    if isinstance(data, str):
-        return data
-    try:
-        return orjson.dumps(data).decode()
-    except TypeError:  # orjson reads four times as deep as it writes
-        return "null"
