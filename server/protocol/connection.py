@@ -21,6 +21,7 @@ from server.protocol import commands, frames
 from server.protocol.admission import Speaker, signed_principal
 from server.protocol.effects import Close, Effect, Refuse, Send, SignedIn, VerifyToken
 from server.protocol.errors import ProtocolError
+from server.protocol.expiry import Expiry
 from server.protocol.identity import identity
 from server.protocol.presence import Entered, Past
 from server.protocol.proofs import Proofs
@@ -30,16 +31,8 @@ from server.protocol.subscription import Subscription
 from server.protocol.subscriptions import Subscriptions, Verdict
 from server.protocol.way import Way
 
-LATEST_TICK_S: Final = 1.0
-"""How late a `tick` may come: what must not happen too late is due that much earlier."""
-
-
-WARNING_S: Final = 60.0
-"""How long before the end of its token a client is told."""
 _EXPIRES: Final = Close(CloseCode.TOKEN_EXPIRED, "the token expires: reconnect with a fresh one")
 _REVOKED: Final = Close(CloseCode.UNAUTHORIZED, "the token was revoked")
-
-
 _NOTHING: Final = Past()
 
 
@@ -50,17 +43,14 @@ class Connection:
         "_auth_deadline",
         "_bearer",
         "_client_events",
+        "_expiry",
         "_heard_at",
         "_pinged_at",
         "_proven",
         "_rules",
-        "_signed_until",
-        "_spread",
         "_subscriptions",
-        "_token_until",
         "_user_id",
         "_user_info",
-        "_warn_at",
         "_way",
         "app",
         "instance",
@@ -96,17 +86,13 @@ class Connection:
         """Who speaks, with the rights that are left."""
         self._bearer: Principal | None = None
         """The same as the token says it."""
-        self._warn_at: float | None = None
         self._rules = rules
-        self._spread = spread
         self._way = Way.NONE
         self._user_id: str | None = None
         self._user_info: object | None = None
         self._proven = False
         self._auth_deadline: float | None = now + rules.auth_timeout_s
-        self._token_until: float | None = None
-        self._signed_until: float | None = None
-        """When the first token ends that a signed subscription was made with."""
+        self._expiry = Expiry(spread, rules.expiry_spread_s)
         self._heard_at = self._pinged_at = now
         self._client_events: TokenBucket | None = None
         self.proofs = Proofs()
@@ -198,13 +184,9 @@ class Connection:
         due = min(
             self._pinged_at + self._rules.ping_s,
             self._heard_at + self._rules.ping_s + self._rules.pong_timeout_s,
+            self._expiry.due,
         )
-        if self._auth_deadline is not None:
-            due = min(due, self._auth_deadline)
-        for end in (self._token_until, self._signed_until):
-            if end is not None:
-                due = min(due, end)
-        for at in (self._warn_at, self._subscriptions.ask_at):
+        for at in (self._auth_deadline, self._subscriptions.ask_at):
             if at is not None:
                 due = min(due, at)
         return due
@@ -214,13 +196,12 @@ class Connection:
 
         ``heard_until``: what was published before has been sent to the client; ``None``: by now.
         """
-        if any(end is not None and now >= end for end in (self._token_until, self._signed_until)):
+        if self._expiry.has_come(now):
             return [_EXPIRES]
         if now >= self._heard_at + self._rules.ping_s + self._rules.pong_timeout_s:
             return [Close(CloseCode.NO_PONG, "nothing was heard of the client in time")]
         effects = self._subscriptions.ask_again(self._speaker(), now)
-        if self._warn_at is not None and now >= self._warn_at and self._bearer is not None:
-            self._warn_at = None
+        if self._bearer is not None and self._expiry.warns(now):
             effects.append(Send(frames.token_expiring(self._bearer.exp)))
         if self._auth_deadline is not None and now >= self._auth_deadline:
             self._auth_deadline = None
@@ -295,8 +276,7 @@ class Connection:
     def _subscribe(self, command: commands.Subscribe, now: float) -> list[Effect]:
         asked = self._subscriptions.subscribe(command, self._speaker(), now)
         if asked.expires_at is not None:
-            until = self._before(asked.expires_at, now)
-            self._signed_until = min(until, self._signed_until or until)
+            self._expiry.signed(asked.expires_at, now)
         self._proven = self._proven or asked.proven
         return asked.effects
 
@@ -364,11 +344,8 @@ class Connection:
         if left is None:
             return [_REVOKED]
         self.principal, self._bearer, self._way = left, principal, way
-        self._token_until = self._before(principal.exp, now)
-        if self._token_until <= now:
-            # A tick may come a second late: who comes in a token's last moments gets none of them.
+        if not self._expiry.replace(principal.exp, now):
             return [_EXPIRES]
-        self._warn_at = principal.exp - WARNING_S
         return self._subscriptions.rejudge(self._speaker(), now) + self._admitted(now)
 
     def revoked(self, now: float) -> list[Effect]:
@@ -404,8 +381,3 @@ class Connection:
     def recalled(self, channel: str, subscription: Subscription, past: Past) -> list[Effect]:
         """Continue a `Recall` effect for one of its channels."""
         return self._subscriptions.recalled(channel, subscription, past)
-
-    def _before(self, exp: float, now: float) -> float:
-        """Return when to close for a token: before its end, those of one minute spread."""
-        spread = min(self._rules.expiry_spread_s, max(exp - now, 0.0) / 2)
-        return exp - LATEST_TICK_S - self._spread * spread

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from channels_spec.pusher import CloseCode
-from server.protocol.connection import LATEST_TICK_S, WARNING_S
 from server.protocol.effects import Close
+from server.protocol.expiry import LATEST_TICK_S, WARNING_S
 from server.protocol.rules import Rules
 from tests.people import CONTRACT, NOW, principal
 from tests.server.protocol.talk import Talk
