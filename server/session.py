@@ -341,13 +341,7 @@ class Session:
         if self._user_id is None:
             self._user_id = signed_in.user_id
             users.signed_in(self.app_id, self._user_id, self.socket_id)
-        if self._watchlist is not None and self._watchlist.users == signed_in.watchlist:
-            return
-        if self._watchlist is not None:
-            users.unwatch(self.app_id, self._watchlist)
-        self._watchlist = None
-        if signed_in.watchlist:
-            self._watchlist = users.watch(self.app_id, signed_in.watchlist, self)
+        self._watchlist = users.watch(self.app_id, signed_in.watchlist, self, self._watchlist)
 
     # --- tokens ----------------------------------------------------------------------------------
 

@@ -105,8 +105,19 @@ class Users:
             del self._sockets[user]
         self._tell(user)
 
-    def watch(self, app_id: str, user_ids: tuple[str, ...], client: Client) -> Watchlist:
-        """Tell a client of these users; it ends with `unwatch`."""
+    def watch(
+        self, app_id: str, user_ids: tuple[str, ...], client: Client, before: Watchlist | None
+    ) -> Watchlist | None:
+        """Tell a client of these users and no others; ``before`` is what it watched till now.
+
+        It ends with `unwatch`. Of the same users it is not told anew.
+        """
+        if before is not None:
+            if before.users == user_ids:
+                return before
+            self.unwatch(app_id, before)
+        if not user_ids:
+            return None
         watchlist = Watchlist(app_id, user_ids, client, self._membership)
         for user_id in user_ids:
             self._hub.watch_user(app_id, user_id, watchlist)
