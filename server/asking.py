@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from auth.access import Grant
 from server.broker.message import BusMessage
+from server.channels import frame_for
 from server.probing import Probed
 from server.protocol.commands import Resume
 from server.protocol.presence import Entered, Past
@@ -73,4 +75,23 @@ class Asking:
             return message.time_ms < entered.time_ms
         return message.number < entered.number or (
             message.number == entered.number and not self.has_last
+        )
+
+    def missed(
+        self, messages: Iterable[BusMessage], first: int, exclude: str | None
+    ) -> tuple[bytes, ...]:
+        """Return the frames of these messages that it may have missed, in order.
+
+        ``first`` is the number from which on it wants them; ``exclude`` is the socket that the
+        client had then.
+        """
+        grant = self.told.grant
+        excluded = {exclude, self.client.socket_id}
+        return tuple(
+            frame
+            for message in messages
+            if message.number >= first
+            and self.awaits(message)
+            and message.exclude not in excluded
+            and (frame := frame_for(message, grant)) is not None
         )

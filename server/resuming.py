@@ -20,7 +20,6 @@ from typing import Any, Final, TypeVar
 
 from server.asking import Asking, Client
 from server.broker.records import Heard, Record, SessionRecords
-from server.channels import frame_for
 from server.errors import BrokerUnavailable
 from server.history import Carried, ChannelHistory, Known
 from server.pasts import KEPT_S, Pasts
@@ -259,16 +258,7 @@ class Resuming:
         exclude: str | None = None,
     ) -> None:
         """Tell what a channel carried; ``exclude`` is the socket that the client had then."""
-        grant = asking.told.grant
-        excluded = {exclude, asking.client.socket_id}
-        frames = tuple(
-            frame
-            for message in carried.messages
-            if message.number >= first
-            and asking.awaits(message)
-            and message.exclude not in excluded
-            and (frame := frame_for(message, grant)) is not None
-        )
+        frames = asking.missed(carried.messages, first, exclude)
         if frames and asking.has_newer:
             frames, gap = (), gap or GapReason.IDENTIFIED_LATE
         self.replayed += len(frames)
