@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -95,20 +95,12 @@ async def serve(
     What comes on a private socket is what other workers pass on, and is believed as theirs.
     """
     server_settings = node.parts.settings.server
-    config = uvicorn.Config(
+    config = _config(
         app,
-        loop="none",
-        http=HttpProtocol,
         # uvicorn only calls it; a function that makes the protocol is as good as its class.
         ws=cast("type[asyncio.Protocol]", _websocket_class(node.door)),
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
         # Backends and their proxies keep connections for their next event.
         timeout_keep_alive=_KEEP_ALIVE_S,
-        backlog=_BACKLOG,
         timeout_graceful_shutdown=_LAST_REQUESTS_S,
         ssl_certfile=server_settings.ssl_certfile,
         ssl_keyfile=server_settings.ssl_keyfile,
@@ -150,21 +142,23 @@ def _at_home(
     """Return how a private socket is served: without TLS, and nothing but what is passed on."""
     if private is None or node.over_http is None:
         return None
-    config = uvicorn.Config(
-        node.over_http.at_home,
-        # uvicorn takes a method for something older.
-        interface="asgi3",
+    # uvicorn takes a method for something older.
+    return private, _config(node.over_http.at_home, interface="asgi3", ws="none")
+
+
+def _config(app: ASGIApp, **given: Any) -> uvicorn.Config:  # noqa: ANN401  uvicorn's own
+    return uvicorn.Config(
+        app,
         loop="none",
         http=HttpProtocol,
-        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
+        **given,
     )
-    return private, config
 
 
 async def _drain(leaving: asyncio.Event, node: Node, server: _Server) -> None:

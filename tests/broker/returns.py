@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection
 
+from tests.clients.driver import PusherJs
 from tests.harness import (
     APP_ID,
     DEADLINE_S,
@@ -160,3 +161,9 @@ async def _answer_one(client: Client) -> None:
         with suppress(TypeError, ValueError):
             frame["data"] = json.loads(frame["data"])
         client.frames.append(frame)
+
+
+def shown(client: PusherJs) -> list[int]:
+    """Return the events that an application would have shown, in order."""
+    reports = client.seen("event", event=UPDATED)
+    return [int(report["data"]["payload"]["room_number"]) for report in reports]

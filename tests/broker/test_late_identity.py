@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.broker.pair import enter, sign_in
-from tests.broker.returns import GAP, UPDATED, Nodes, Place, drop, dropped, proves
+from tests.broker.returns import GAP, UPDATED, Nodes, Place, drop, dropped, proves, shown
 from tests.broker.test_pending_returns import entered
 from tests.clients.driver import SUCCEEDED, PusherJs, websocket_options
 from tests.clients.hosts import NODE, process_host
@@ -330,9 +330,3 @@ async def test_stock_pusher_js_that_signs_in_at_an_endpoint_shows_every_event(
         await client.tell("disconnect")
     assert list(dict.fromkeys(shown(client))) == place.since(1)
     assert client.seen("event", event=GAP) == []
-
-
-def shown(client: PusherJs) -> list[int]:
-    """Return the events that an application would have shown, in order."""
-    reports = client.seen("event", event=UPDATED)
-    return [int(report["data"]["payload"]["room_number"]) for report in reports]

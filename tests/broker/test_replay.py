@@ -20,6 +20,7 @@ from tests.broker.returns import (
     dropped,
     gone,
     proves,
+    shown,
 )
 from tests.clients.driver import SUCCEEDED, PusherJs, websocket_options
 from tests.clients.hosts import NODE, process_host
@@ -102,12 +103,6 @@ async def test_stock_pusher_js_shows_every_event(nodes: Nodes, place: Place, kno
         await client.tell("disconnect")
     assert list(dict.fromkeys(shown(client))) == place.since(1)
     assert client.seen("event", event=GAP) == []
-
-
-def shown(client: PusherJs) -> list[int]:
-    """Return the events that an application would have shown, in order."""
-    reports = client.seen("event", event=UPDATED)
-    return [int(report["data"]["payload"]["room_number"]) for report in reports]
 
 
 async def test_answered_ping_moves_the_resume_point(nodes: Nodes, place: Place) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.broker.returns import GAP, PINGS, UPDATED, Device, Nodes, Place
+from tests.broker.returns import GAP, PINGS, UPDATED, Device, Nodes, Place, shown
 from tests.clients.driver import SUCCEEDED, PusherJs, fallback_options
 from tests.clients.hosts import NODE, process_host
 from tests.harness import eventually
@@ -15,12 +15,6 @@ from tests.transports.fallback import SUCCEEDED as SUBSCRIBED
 from tests.transports.fallback import fallback
 
 FALLBACKS = ("xhr_streaming", "xhr_polling")
-
-
-def shown(client: PusherJs) -> list[int]:
-    """Return the events that an application would have shown, in order."""
-    reports = client.seen("event", event=UPDATED)
-    return [int(report["data"]["payload"]["room_number"]) for report in reports]
 
 
 @pytest.mark.clients
